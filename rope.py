@@ -1,0 +1,85 @@
+"""Rotary position embeddings (RoFormer, Su et al. 2021, https://arxiv.org/abs/2104.09864)."""
+
+from functools import lru_cache
+
+import torch
+
+
+def reshape_for_broadcast(freqs: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """View a table of angles so that it broadcasts over batch and heads.
+
+    Args:
+        freqs: (seqlen, head_dim / 2).
+        x: (bs, seqlen, n_heads, head_dim / 2), or anything with positions in dimension 1.
+    Returns:
+        (1, seqlen, 1, head_dim / 2).
+    Raises:
+        ValueError: the table is not that of `x`'s positions and pairs.
+    """
+    if freqs.shape != (x.shape[1], x.shape[-1]):
+        raise ValueError(f"a table of shape {tuple(freqs.shape)} does not fit {tuple(x.shape)}")
+    return freqs.view(1, x.shape[1], *[1] * (x.ndim - 3), x.shape[-1])
+
+
+@lru_cache(maxsize=16)
+def rotation_tables(
+    head_dim: int, length: int, theta: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of `position * theta**(-2i/head_dim)` (RoFormer, eq. 15).
+
+    Kept, since every layer of every forward pass needs the same two tables.
+
+    Returns:
+        Two float32 tensors of shape (length, head_dim / 2), in radians before cos and sin.
+    """
+    # Made outside of any inference mode: a cached inference tensor could not be used in training.
+    with torch.inference_mode(False):
+        pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
+        positions = torch.arange(length, device=device, dtype=torch.float32)
+        angles = torch.outer(positions, theta ** (-pairs / head_dim))
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn each pair (x0, x1), (x2, x3), … of the last dimension by its angle (RoFormer, eq. 34).
+
+    Args:
+        x: (bs, seqlen, n_heads, head_dim).
+        cos, sin: (seqlen, head_dim / 2).
+    Returns:
+        The shape and dtype of `x`; computed in float32 at least.
+    """
+    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
+    even, odd = pairs.unbind(-1)  # (bs, seqlen, n_heads, head_dim / 2) each
+    cos, sin = reshape_for_broadcast(cos, even), reshape_for_broadcast(sin, even)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).type_as(x)
+
+
+def apply_rotary_emb(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    head_dim: int,
+    max_seq_len: int,
+    theta: float = 10000.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotate queries and keys by their positions, so that their products depend on distance only.
+
+    Args:
+        query: (bs, q_len, n_heads, head_dim). With q_len < seqlen these are the last positions.
+        key: (bs, seqlen, n_kv_heads, head_dim), positions 0 … seqlen - 1.
+        head_dim: width of a head, even.
+        max_seq_len: the tables are made for this many positions, or for seqlen if that is more.
+        theta: base of the frequencies.
+    Returns:
+        The rotated query and key, in their shapes and dtypes.
+    Raises:
+        ValueError: odd head_dim, or more queries than keys.
+    """
+    q_len, seqlen = query.shape[1], key.shape[1]
+    if head_dim % 2 or q_len > seqlen:
+        raise ValueError(f"cannot rotate {q_len} queries and {seqlen} keys of width {head_dim}")
+    cos, sin = rotation_tables(head_dim, max(seqlen, max_seq_len), theta, key.device)
+    first = seqlen - q_len
+    return (rotate(query, cos[first:seqlen], sin[first:seqlen]),
+            rotate(key, cos[:seqlen], sin[:seqlen]))

@@ -1,0 +1,184 @@
+"""What several modules share: files that are whole or not there, seeds, the device."""
+
+import fcntl
+import json
+import os
+import random
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+
+SEPARATOR = " ||| "
+
+
+def require_file(path: str, hint: str) -> None:
+    """Make sure that `path` is a file.
+
+    Raises:
+        FileNotFoundError: there is nothing; the message ends with `hint`, what to do about it.
+        ValueError: there is something else, such as a folder.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: no such file; {hint}")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: not a file; {hint}")
+
+
+@contextmanager
+def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
+    """Open a file that takes its place under `path` only when it is whole and on the disk.
+
+    Whoever reads `path` sees all of the old file or all of the new one. Text is UTF-8 with plain
+    newlines on every platform.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; `path` is untouched.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    beside = Path(folder, f".{name}.{os.getpid()}.part")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with open(beside, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_torch_file(path: str) -> Any:
+    """Load a file of `torch.save` from a source that nobody vouches for, onto the CPU.
+
+    Nothing in the file is executed, and it cannot unpack to more than its own size.
+
+    Raises:
+        ValueError: damaged, or not made of tensors, containers, numbers and texts alone.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("compressed, which torch.save never does")
+            # torch.load skips the checksums: a flipped bit would become a wrong weight.
+            damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"the checksum of {damaged!r:.80} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file provokes, in zipfile, pickle or PyTorch
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise ValueError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); "
+                         "get it again from a source that you trust") from error
+
+
+def save_torch(path: str, content: Any) -> None:
+    """torch.save, whole or not at all.
+
+    Raises:
+        OSError: as `atomic_write`.
+    """
+    with atomic_write(path) as file:
+        torch.save(content, file)
+
+
+def set_seed(*seed: int) -> None:
+    """Seed every generator that the program draws from, by one number or by several together."""
+    state = np.random.SeedSequence(seed).generate_state(1)[0]
+    random.seed(int(state))
+    np.random.seed(state)
+    torch.manual_seed(int(state))  # all CUDA devices included
+
+
+def pick_device(use_gpu: bool) -> torch.device:
+    """The CPU, or the first CUDA device where it was asked for.
+
+    Raises:
+        ValueError: it was asked for and there is none.
+    """
+    if use_gpu and not torch.cuda.is_available():
+        raise ValueError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
+                         "the CPU, or install a CUDA build of PyTorch and its driver")
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+@contextmanager
+def sole_owner(path: str, doing: str) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; the system drops it when the process dies.
+
+    Raises:
+        BlockingIOError: another process holds it; `doing` says what both would do.
+    """
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(error.errno, f"another run is {doing}; wait for it to end, or "
+                                  "give this one other names", path) from error
+        try:
+            yield
+        finally:
+            os.unlink(path)
+
+
+class Example(NamedTuple):
+    """One line of a data file."""
+
+    label: int
+    sentence: str
+
+
+def read_examples(path: str) -> list[Example]:
+    """Read a file of lines `label ||| sentence`, UTF-8; only the first ` ||| ` separates.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: naming file and line, for whatever does not have this form.
+    """
+    require_file(path, "`bash setup.sh` fetches the official data; see data/README.md")
+    examples = []
+    with open(path, "rb") as file:
+        for number_, raw in enumerate(file, start=1):
+            where = f"{path}, line {number_}"
+            try:
+                line = raw.decode("utf-8-sig" if number_ == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); "
+                                 "convert the file") from error
+            label, separator, sentence = line.partition(SEPARATOR)
+            if not separator:
+                raise ValueError(f"{where}: no ' ||| ' between label and sentence")
+            try:
+                label_id = int(label)
+            except ValueError as error:
+                raise ValueError(f"{where}: the label {label!r:.40} is not a whole number") \
+                    from error
+            if not sentence.strip():
+                raise ValueError(f"{where}: no sentence after the label")
+            examples.append(Example(label_id, sentence.strip()))
+    if not examples:
+        raise ValueError(f"{path}: empty; it needs lines 'label ||| sentence'")
+    return examples
+
+
+def read_label_names(path: str, num_labels: int) -> list[str]:
+    """The words that stand for the labels: a JSON array with one text for each of them."""
+    require_file(path, "it holds the names of the labels, as a JSON list")
+    try:
+        names = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error!s:.80}); it has to be a list of the names of "
+                         "the labels") from error
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+        raise ValueError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
+    if len(names) != num_labels:
+        raise ValueError(f"{path}: {len(names)} names for the {num_labels} labels of the training "
+                         "file; it needs one for each")
+    return names
