@@ -1,0 +1,63 @@
+"""What several test files share: the official files, and a small model with a tokenizer."""
+
+import os
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+
+import reference
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A model small enough for NumPy; every size differs from every other, so that none can stand in
+# for another unnoticed.
+SMALL = {"vocab_size": 61, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
+         "max_seq_len": 16, "multiple_of": 10}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Small matrices are slower on many threads, and sums come out the same everywhere on one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of official files, laid out as the repository's root."""
+    folder = Path(os.environ.get("MINI_LLAMA_MIRROR") or ROOT.parent / "shared" / "assets")
+    if not folder.is_dir():
+        pytest.skip(f"no official files at {folder}: set MINI_LLAMA_MIRROR to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stories260k(assets: Path) -> Path:
+    """llama2.c's published model of 260K parameters."""
+    path = assets / "stories260K.pt"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_weights() -> reference.Weights:
+    return reference.seeded_weights(SMALL, seed=0)
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path, small_weights: reference.Weights) -> Path:
+    """A file that a test may damage."""
+    return reference.save_checkpoint(tmp_path / "small.pt", small_weights, SMALL)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SentencePiece model of Llama's kind: byte pairs, <s>, </s> and a piece for every byte."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    text = "one day a cat sat on a mat and saw a big red ball in the park with a little girl"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([text] * 3), model_prefix=str(folder / "tokenizer"),
+        vocab_size=290, model_type="bpe", byte_fallback=True, minloglevel=2)
+    return folder / "tokenizer.model"

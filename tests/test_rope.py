@@ -1,0 +1,90 @@
+"""Rotary embeddings: closed form, worked values, and why they are used: only distance counts."""
+
+from math import cos, sin
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from rope import apply_rotary_emb, reshape_for_broadcast
+
+
+def seeded(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def test_worked_values():
+    twos = torch.full((1, 2, 1, 4), 2.0)
+    turned = [2 * cos(1) - 2 * sin(1), 2 * sin(1) + 2 * cos(1),
+              2 * cos(0.01) - 2 * sin(0.01), 2 * sin(0.01) + 2 * cos(0.01)]
+    for rotated in apply_rotary_emb(twos, twos, 4, 8):
+        torch.testing.assert_close(rotated[0, :, 0], torch.tensor([[2.0] * 4, turned]))
+
+
+@pytest.mark.parametrize("theta", [10000.0, 50.0])
+@pytest.mark.parametrize("seqlen", [1, 7, 33])
+def test_every_head_has_the_closed_form_beyond_max_seq_len_too(seqlen, theta):
+    query, key = seeded(2, seqlen, 4, 6), seeded(2, seqlen, 2, 6) + 1
+    rotated = apply_rotary_emb(query, key, 6, 16, theta)
+    for before, after in zip((query, key), rotated):
+        assert after.shape == before.shape
+        for row, head in np.ndindex(before.shape[0], before.shape[2]):
+            expected = reference.rotate(before[row, :, head].double().numpy(), theta)
+            np.testing.assert_allclose(after[row, :, head], expected, atol=1e-5)
+
+
+def test_scores_depend_only_on_the_distance_of_two_positions():
+    query, key = seeded(1, 1, 1, 8).expand(1, 40, 1, 8), seeded(2, 1, 1, 8)[1:].expand(1, 40, 1, 8)
+    query, key = apply_rotary_emb(query, key, 8, 40)
+    scores = (query[0, :, 0] @ key[0, :, 0].T).numpy()
+    for distance in range(-39, 40):
+        along = np.diagonal(scores, distance)
+        np.testing.assert_allclose(along, along[0], atol=2e-5)
+    assert np.ptp(scores[0]) > 0.1
+
+
+def test_a_shorter_query_holds_the_last_positions():
+    query, key = seeded(2, 9, 4, 6), seeded(2, 9, 4, 6)
+    whole, _ = apply_rotary_emb(query, key, 6, 16)
+    last, _ = apply_rotary_emb(query[:, -3:], key, 6, 16)
+    torch.testing.assert_close(last, whole[:, -3:], atol=0, rtol=0)
+
+
+def test_half_precision_is_computed_in_float32():
+    x = seeded(1, 300, 2, 6, dtype=torch.bfloat16)
+    rotated, _ = apply_rotary_emb(x, x, 6, 512)
+    wide, _ = apply_rotary_emb(x.float(), x.float(), 6, 512)
+    assert rotated.dtype == torch.bfloat16
+    torch.testing.assert_close(rotated, wide.bfloat16(), atol=0, rtol=0)
+
+
+def test_gradients():
+    query, key = (seeded(1, 5, h, 4, dtype=torch.float64).requires_grad_() for h in (2, 1))
+    assert torch.autograd.gradcheck(lambda q, k: apply_rotary_emb(q, k, 4, 8), (query, key))
+
+
+def test_tables_made_while_generating_serve_training():
+    with torch.inference_mode():
+        apply_rotary_emb(torch.ones(1, 3, 1, 10), torch.ones(1, 3, 1, 10), 10, 3)
+    query = torch.ones(1, 3, 1, 10, requires_grad=True)
+    apply_rotary_emb(query, query, 10, 3)[0].sum().backward()
+    assert query.grad is not None
+
+
+def test_table_is_laid_over_batch_and_heads():
+    table = seeded(5, 3)
+    spread = reshape_for_broadcast(table, seeded(2, 5, 4, 3))
+    assert spread.shape == (1, 5, 1, 3)
+    torch.testing.assert_close(spread[0, :, 0], table)
+
+
+def test_table_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="fit"):
+        reshape_for_broadcast(seeded(6, 3), seeded(2, 5, 4, 3))
+
+
+@pytest.mark.parametrize("q_len, seqlen, width", [(3, 2, 4), (2, 2, 3)])
+def test_impossible_shapes_are_refused(q_len, seqlen, width):
+    with pytest.raises(ValueError):
+        apply_rotary_emb(seeded(1, q_len, 1, width), seeded(1, seqlen, 1, width), width, 8)
