@@ -6,7 +6,7 @@ import torch
 
 
 def reshape_for_broadcast(freqs: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """View a table of angles so that it broadcasts over batch and heads.
+    """View a table of positions and pairs so that it broadcasts over batch and heads.
 
     Args:
         freqs: (seqlen, head_dim / 2).
@@ -22,38 +22,37 @@ def reshape_for_broadcast(freqs: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
-def rotation_tables(
-    head_dim: int, length: int, theta: float, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of `position * theta**(-2i/head_dim)` (RoFormer, eq. 15).
+def rotations(head_dim: int, length: int, theta: float, device: torch.device) -> torch.Tensor:
+    """exp(1j * position * theta**(-2i/head_dim)), RoFormer's eq. 13 and 15.
 
-    Kept, since every layer of every forward pass needs the same two tables.
+    Kept, since every layer of every forward pass needs the same table.
 
     Returns:
-        Two float32 tensors of shape (length, head_dim / 2), in radians before cos and sin.
+        (length, head_dim / 2), complex64.
     """
     # Made outside of any inference mode: a cached inference tensor could not be used in training.
     with torch.inference_mode(False):
         pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
         positions = torch.arange(length, device=device, dtype=torch.float32)
         angles = torch.outer(positions, theta ** (-pairs / head_dim))
-        return angles.cos(), angles.sin()
+        return torch.polar(torch.ones_like(angles), angles)
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Turn each pair (x0, x1), (x2, x3), … of the last dimension by its angle (RoFormer, eq. 34).
+
+    A pair is a complex number here, so that to turn it is to multiply it:
+    (x0 + 1j x1) exp(1j a) = (x0 cos a - x1 sin a) + 1j (x0 sin a + x1 cos a).
 
     Args:
         x: (bs, seqlen, n_heads, head_dim).
-        cos, sin: (seqlen, head_dim / 2).
+        turns: (seqlen, head_dim / 2), complex.
     Returns:
         The shape and dtype of `x`; computed in float32 at least.
     """
-    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
-    even, odd = pairs.unbind(-1)  # (bs, seqlen, n_heads, head_dim / 2) each
-    cos, sin = reshape_for_broadcast(cos, even), reshape_for_broadcast(sin, even)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2).type_as(x)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (bs, seqlen, n_heads, head_dim/2)
+    return torch.view_as_real(pairs * reshape_for_broadcast(turns, pairs)).flatten(-2).type_as(x)
 
 
 def apply_rotary_emb(
@@ -79,7 +78,5 @@ def apply_rotary_emb(
     q_len, seqlen = query.shape[1], key.shape[1]
     if head_dim % 2 or q_len > seqlen:
         raise ValueError(f"cannot rotate {q_len} queries and {seqlen} keys of width {head_dim}")
-    cos, sin = rotation_tables(head_dim, max(seqlen, max_seq_len), theta, key.device)
-    first = seqlen - q_len
-    return (rotate(query, cos[first:seqlen], sin[first:seqlen]),
-            rotate(key, cos[:seqlen], sin[:seqlen]))
+    turns = rotations(head_dim, max(seqlen, max_seq_len), theta, key.device)[:seqlen]
+    return rotate(query, turns[seqlen - q_len:]), rotate(key, turns)

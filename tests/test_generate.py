@@ -12,7 +12,7 @@ import reference
 from config import LlamaConfig
 from conftest import SMALL
 from llama import Llama, load_pretrained
-from rope import rotation_tables
+from rope import rotations
 
 
 def model_that_says(logits: list[float]) -> Llama:
@@ -145,7 +145,7 @@ def test_no_new_tokens_leave_the_prompt(small_checkpoint):
 
 
 def test_training_goes_on_after_generation(small_checkpoint):
-    rotation_tables.cache_clear()
+    rotations.cache_clear()
     model = load_pretrained(small_checkpoint)
     text = model.generate(torch.tensor([[1, 2, 3]]), 4)
     logits, _ = model.train()(text.clone(), targets=text)
