@@ -3,6 +3,7 @@
 And the batches that both take.
 """
 
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from base_llama import load_weights, open_checkpoint
 from llama import Llama, load_pretrained
 from tokenizer import Tokenizer
-from utils import Example, require_file
+from utils import Example, require_file, save_torch
 
 Encoded = list[tuple[torch.Tensor, int]]  # token ids of a sentence, and its label
 
@@ -111,6 +112,17 @@ class LlamaEmbeddingClassifier(nn.Module):
         """
         hidden = self.llama.hidden_states(input_ids, last_only=True)[:, -1]  # (bs, dim)
         return F.log_softmax(self.classifier_head(self.dropout(hidden)), dim=-1)
+
+
+def save_classifier(path: str, model: LlamaEmbeddingClassifier, **facts: Any) -> None:
+    """Save all that is needed to use a model again, and facts about it, for `load_classifier`.
+
+    Args:
+        model: without LoRA layers; merge them first.
+        facts: numbers, texts and containers of them.
+    """
+    save_torch(path, {"model": dict(model.state_dict()), "model_args": asdict(model.llama.config),
+                      "num_labels": model.num_labels, **facts})
 
 
 def load_classifier(path: str) -> LlamaEmbeddingClassifier:

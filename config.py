@@ -35,7 +35,8 @@ class LlamaConfig:
             if value is None and name == "hidden_dim":
                 continue
             if type(value) is not int or not 1 <= value <= LARGEST:
-                raise ValueError(f"{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+                raise ValueError(
+                    f"{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
         for name, below in (("dropout", 1.0), ("layer_norm_eps", float("inf"))):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < below:

@@ -18,8 +18,7 @@ from utils import require_file
 # and does not keep the (seqlen, seqlen) weights for the backward pass: benchmarks/README.md.
 FUSED_FROM = 128
 
-HOW_TO_GET = ("`bash setup.sh` fetches stories42M.pt; --pretrained-model-path names another "
-              "checkpoint")
+HOW_TO_GET = "`bash setup.sh` fetches stories42M.pt, or name another checkpoint"
 
 
 class LayerNorm(nn.Module):
@@ -162,7 +161,7 @@ class Llama(LlamaPreTrainedModel):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
-        self.tok_embeddings = nn.Embedding.from_pretrained(  # without nn.Embedding's own random init
+        self.tok_embeddings = nn.Embedding.from_pretrained(  # nn.Embedding itself draws at random
             torch.empty(config.vocab_size, config.dim), freeze=False)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(LlamaLayer(i, config) for i in range(config.n_layers))

@@ -43,7 +43,7 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
-        """Fold (alpha / rank) B A into the original layer and hand that back; drop this one then."""
+        """Fold (alpha / rank) B A into the original layer, which takes the place of this one."""
         self.original_layer.weight += self.scaling * self.lora_B @ self.lora_A
         return self.original_layer
 

@@ -13,9 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ from classifier import (
     encode,
     load_classifier,
     make_loader,
+    save_classifier,
     with_question,
 )
 from llama import Llama, load_pretrained
@@ -51,6 +51,7 @@ from utils import (
     read_examples,
     read_label_names,
     read_torch_file,
+    require_file,
     save_torch,
     set_seed,
     sole_owner,
@@ -200,6 +201,8 @@ def check_outputs(args: argparse.Namespace) -> None:
                                  f"has to end in {ending}")
     if os.path.abspath(outputs[0]) == os.path.abspath(outputs[1]):
         raise ValueError(f"{outputs[0]}: named for two outputs; they need two names")
+    if args.option in ("finetune", "lora"):
+        outputs.append(files_of(args).model)
     for name in outputs:
         folder = os.path.dirname(name) or "."
         if not os.path.isdir(folder):
@@ -264,6 +267,8 @@ def run_generate(args: argparse.Namespace) -> None:
     model = load_pretrained(args.pretrained_model_path).to(device)
     check_vocabulary(args, tokenizer, model)
     prompt = torch.tensor([tokenizer.encode(args.prompt, bos=True, eos=False)], device=device)
+    print(f"Continuing the prompt by {NEW_TOKENS} tokens with {args.pretrained_model_path}, on "
+          f"{device}\n", flush=True)
     for temperature, out in ((0.0, args.generated_sentence_low_temp_out),
                              (1.0, args.generated_sentence_high_temp_out)):
         set_seed(args.seed)
@@ -400,6 +405,8 @@ def train(
     optimizer = AdamW(params, lr=args.lr)
     options = options_of(args, tokenizer)
     done, best = restore(args, model, optimizer, options, files)
+    if done:
+        args.kept = what_is_kept(args, done, files)
     encoded = encode(data.train, tokenizer)
     shuffled = make_loader(encoded, args.batch_size, tokenizer.pad_id, shuffle=True)
     in_order = make_loader(encoded, args.batch_size, tokenizer.pad_id)
@@ -420,10 +427,11 @@ def train(
         is_best = dev_accuracy > best["dev_accuracy"]
         if is_best:
             best = {"epoch": epoch, "dev_accuracy": dev_accuracy}
-            save_classifier(model, options, best, files)
+            plain = merge_lora_weights(copy.deepcopy(model)) if args.option == "lora" else model
+            save_classifier(files.best, plain, options=options, **best)
+            publish(files)
         save_state(model, optimizer, options, epoch, best, files)
-        args.kept = (f"{epoch} of {args.epochs} epochs are kept in {files.state}, the best model "
-                     f"so far in {files.model}; the same command with --resume goes on from there")
+        args.kept = what_is_kept(args, epoch, files)
         print(f"epoch {epoch}/{args.epochs}: train loss {loss:.4f}, train accuracy "
               f"{train_accuracy:.4f}, dev accuracy {dev_accuracy:.4f}, macro F1 {macro_f1:.4f}, "
               f"{time.monotonic() - started:.0f} s{', best so far' if is_best else ''}", flush=True)
@@ -470,16 +478,10 @@ def what_is_trained(args: argparse.Namespace, model: LlamaEmbeddingClassifier) -
             "head")
 
 
-def save_classifier(
-    model: LlamaEmbeddingClassifier, options: dict[str, Any], best: dict[str, Any],
-    files: RunFiles,
-) -> None:
-    """Save all that is needed to use the model again (`load_classifier`), LoRA merged into it."""
-    plain = merge_lora_weights(copy.deepcopy(model)) if lora_layers(model) else model
-    save_torch(files.best, {
-        "model": dict(plain.state_dict()), "model_args": asdict(model.llama.config),
-        "num_labels": model.num_labels, "options": options, **best})
-    publish(files)
+def what_is_kept(args: argparse.Namespace, epoch: int, files: RunFiles) -> str:
+    """What to tell somebody whose run ends early."""
+    return (f"{epoch} of {args.epochs} epochs are kept in {files.state}, the best model so far in "
+            f"{files.model}; the same command with --resume goes on from there")
 
 
 def publish(files: RunFiles) -> None:
@@ -530,6 +532,7 @@ def restore(
               "afresh and replacing it after the first epoch")
         return 0, best
     again = "leave out --resume to start afresh"
+    require_file(files.best, again)
     state, saved = read_torch_file(files.state), read_torch_file(files.best)
     try:
         differing = [f"{name} ({value} there, {options.get(name)} here)"
@@ -554,24 +557,32 @@ JOBS = {"generate": run_generate, "prompt": run_prompt,
         "finetune": run_training, "lora": run_training}
 
 
-def leave_at_once_on_interrupt(args: argparse.Namespace) -> None:
-    """Let Ctrl-C end the program within about a second.
+@contextmanager
+def prompt_interrupts(args: argparse.Namespace) -> Iterator[None]:
+    """Let Ctrl-C end the block, and the program, within about a second.
 
     Python hears of the signal only between two of its own instructions, and one backward pass
     over long texts can take many seconds; so a thread waits for the signal, too. What is being
     written meanwhile is a temporary file: no file under its own name is ever half-written.
     """
-    wake, written_by_signal = os.pipe()
-    os.set_blocking(written_by_signal, False)
-    signal.set_wakeup_fd(written_by_signal)
+    wake, signalled = os.pipe()
+    os.set_blocking(signalled, False)
+    left = threading.Event()
 
     def wait_for_signal() -> None:
-        os.read(wake, 1)
-        time.sleep(1)
-        print(f"\ninterrupted: {args.kept}", file=sys.stderr, flush=True)
-        os._exit(130)
+        if os.read(wake, 1) and not left.wait(timeout=1):
+            print(f"\ninterrupted: {args.kept}", file=sys.stderr, flush=True)
+            os._exit(130)
+        os.close(wake)
 
     threading.Thread(target=wait_for_signal, daemon=True).start()
+    previous = signal.set_wakeup_fd(signalled)
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(previous)
+        os.close(signalled)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -582,10 +593,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = get_args(argv)
     args.kept = "nothing was written; the same command starts again"
-    leave_at_once_on_interrupt(args)
     try:
-        check_outputs(args)
-        JOBS[args.option](args)
+        with prompt_interrupts(args):
+            check_outputs(args)
+            JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:
         print(f"\ninterrupted: {args.kept}", file=sys.stderr)
@@ -594,9 +605,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"run_llama.py: training stopped: {error}, at learning rate {args.lr:g}; {args.kept}."
               " Try a smaller --lr", file=sys.stderr)
         return 1
-    except torch.cuda.OutOfMemoryError:
-        print("run_llama.py: the GPU is out of memory: a smaller --batch_size or "
-              f"--max_sentence_len needs less; {args.kept}", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise  # a defect of the program
+        print("run_llama.py: out of memory: a smaller --batch_size or --max_sentence_len needs "
+              f"less; {args.kept}", file=sys.stderr)
         return 1
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else error

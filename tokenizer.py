@@ -10,7 +10,7 @@ DEFAULT_TOKENIZER = "tokenizer.model"
 
 
 def find_tokenizer(checkpoint: str) -> str:
-    """The tokenizer that belongs to a checkpoint: tokenizer.model beside it, else in this folder."""
+    """The checkpoint's tokenizer: tokenizer.model beside it, or else in this folder."""
     beside = os.path.join(os.path.dirname(checkpoint), DEFAULT_TOKENIZER)
     return beside if os.path.exists(beside) else DEFAULT_TOKENIZER
 

@@ -1,5 +1,6 @@
 """What several modules share: files that are whole or not there, seeds, the device."""
 
+import errno
 import fcntl
 import json
 import os
@@ -86,7 +87,10 @@ def save_torch(path: str, content: Any) -> None:
         OSError: as `atomic_write`.
     """
     with atomic_write(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # PyTorch's, about the gap that a failed write has left
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def set_seed(*seed: int) -> None:
@@ -119,6 +123,8 @@ def sole_owner(path: str, doing: str) -> Iterator[None]:
     with open(path, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(lock.fileno()).st_nlink:  # its last owner has just removed it
+                raise BlockingIOError(errno.EAGAIN, "lock removed")
         except BlockingIOError as error:
             raise BlockingIOError(error.errno, f"another run is {doing}; wait for it to end, or "
                                   "give this one other names", path) from error
