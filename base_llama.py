@@ -4,6 +4,7 @@ weights from a checkpoint that may come from anywhere.
 
 import math
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,33 +71,46 @@ def open_checkpoint(path: str) -> tuple[LlamaConfig, dict[str, torch.Tensor]]:
     return config, weights
 
 
+def check_tensors(
+    expected: dict[str, torch.Tensor], tensors: dict[str, Any], where: str
+) -> None:
+    """Make sure that tensors from a file are exactly those that are expected.
+
+    Args:
+        expected: names and shapes; the values do not matter.
+        tensors: of any floating-point type, from the file `where`.
+    Raises:
+        ValueError: naming what is missing, unexpected, of the wrong shape or kind, or not finite.
+    """
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+        "not a plain floating-point tensor": [
+            name for name in expected.keys() & tensors if not is_plain_float(tensors[name])],
+    }
+    if not any(problems.values()):
+        problems = {
+            "of the wrong shape": [
+                f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted.shape)}"
+                for name, wanted in expected.items() if tensors[name].shape != wanted.shape]}
+    if not any(problems.values()):
+        problems = {"not finite": [name for name in expected if not is_finite(tensors[name])]}
+    if any(problems.values()):
+        raise ValueError(f"{where}: does not fit the model: " + "; ".join(
+            f"{what}: {some_of(names)}" for what, names in problems.items() if names))
+
+
 def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
     """Make `weights` the parameters of `module`, in float32, all of them or none.
 
     Args:
         module: any module; on the meta device it costs no memory before.
-        weights: exactly the tensors of `module.state_dict()`, of any floating-point type.
+        weights: exactly the tensors of `module.state_dict()`.
         where: the file they come from, for the message.
     Raises:
-        ValueError: naming what is missing, unexpected, of the wrong shape or kind, or not finite.
+        ValueError: as `check_tensors`.
     """
-    expected = module.state_dict()
-    problems = {
-        "missing": [name for name in expected if name not in weights],
-        "unexpected": [name for name in weights if name not in expected],
-        "not a plain floating-point tensor": [
-            name for name in expected.keys() & weights if not is_plain_float(weights[name])],
-    }
-    if not any(problems.values()):
-        problems = {
-            "of the wrong shape": [
-                f"{name} {tuple(weights[name].shape)} instead of {tuple(wanted.shape)}"
-                for name, wanted in expected.items() if weights[name].shape != wanted.shape]}
-    if not any(problems.values()):
-        problems = {"not finite": [name for name in expected if not is_finite(weights[name])]}
-    if any(problems.values()):
-        raise ValueError(f"{where}: does not fit the model: " + "; ".join(
-            f"{what}: {some_of(names)}" for what, names in problems.items() if names))
+    check_tensors(module.state_dict(), weights, where)
     # Copies: two tensors of one file may share their memory, two parameters must not.
     module.load_state_dict(
         {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()},
@@ -105,9 +119,9 @@ def load_weights(module: nn.Module, weights: dict[str, torch.Tensor], where: str
 
 def is_plain_float(tensor: object) -> bool:
     """Whether this is a dense floating-point tensor in memory, as every weight is."""
-    return (type(tensor) in (torch.Tensor, nn.Parameter) and tensor.is_floating_point()
-            and tensor.layout is torch.strided and tensor.device.type == "cpu"
-            and tensor.is_contiguous())
+    return (type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided
+            and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+            and tensor.device.type == "cpu" and tensor.is_contiguous())
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

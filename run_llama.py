@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from base_llama import is_finite
+from base_llama import check_tensors, is_finite
 from classifier import (
     LlamaEmbeddingClassifier,
     LlamaZeroShotClassifier,
@@ -47,6 +47,7 @@ from utils import (
     SEPARATOR,
     Example,
     atomic_write,
+    one_line,
     pick_device,
     read_examples,
     read_label_names,
@@ -77,7 +78,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors of one line."""
 
     def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+        self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
 
 
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -203,7 +204,10 @@ def check_outputs(args: argparse.Namespace) -> None:
         raise ValueError(f"{outputs[0]}: named for two outputs; they need two names")
     if args.option in ("finetune", "lora"):
         outputs.append(files_of(args).model)
+    inputs = {os.path.realpath(getattr(args, name)) for name in (*DATA, "pretrained_model_path")}
     for name in outputs:
+        if os.path.realpath(name) in inputs:
+            raise ValueError(f"{name}: is an input of this run; an output needs another name")
         folder = os.path.dirname(name) or "."
         if not os.path.isdir(folder):
             raise FileNotFoundError(f"{name}: there is no folder {folder}; make it first")
@@ -383,6 +387,9 @@ def run_training(args: argparse.Namespace) -> None:
         model = LlamaEmbeddingClassifier(args)
         check_vocabulary(args, tokenizer, model.llama)
         if args.option == "lora":
+            if args.lora_rank > model.llama.config.dim:
+                raise ValueError(f"--lora_rank {args.lora_rank}: larger than the width of the "
+                                 f"model, {model.llama.config.dim}, is no low rank")
             apply_lora(model, args.lora_rank, args.lora_alpha)
         train(args, model.to(device), data, tokenizer, files)
         del model  # the best epoch's takes its place
@@ -490,14 +497,14 @@ def publish(files: RunFiles) -> None:
         shutil.copyfileobj(best, model)
 
 
-def load_trained(model: LlamaEmbeddingClassifier, saved: dict[str, torch.Tensor]) -> None:
-    """Copy what `save_state` saved back into the parameters that are trained."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if {n: p.shape for n, p in trained.items()} != {n: p.shape for n, p in saved.items()}:
-        raise ValueError("its parameters are not those of this model")
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+def trained_tensors(
+    model: LlamaEmbeddingClassifier, optimizer: AdamW
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Every tensor that training changes: the trained parameters and their two moments."""
+    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {"model": {name: p.detach() for name, p in params.items()}} | {
+        moment: {name: optimizer.state[p].get(moment, torch.zeros_like(p))
+                 for name, p in params.items()} for moment in ("exp_avg", "exp_avg_sq")}
 
 
 def save_state(
@@ -505,9 +512,9 @@ def save_state(
     best: dict[str, Any], files: RunFiles,
 ) -> None:
     """Save what `restore` needs; parameters that are not trained stand in the checkpoint."""
-    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    save_torch(files.state, {"options": options, "epoch": epoch, "best": best, "model": trained,
-                             "optimizer": optimizer.state_dict()})
+    step = optimizer.state[optimizer.param_groups[0]["params"][0]]["step"]
+    save_torch(files.state, {"options": options, "epoch": epoch, "best": best, "step": step,
+                             **trained_tensors(model, optimizer)})
 
 
 def restore(
@@ -521,34 +528,55 @@ def restore(
     Raises:
         ValueError: the interrupted run had other options, or its files are not of one run.
     """
-    best = {"epoch": 0, "dev_accuracy": -1.0}
+    nothing_yet = 0, {"epoch": 0, "dev_accuracy": -1.0}
     if not os.path.exists(files.state):
         if args.resume:
             print(f"--resume: there is no {files.state}, so nothing to resume; starting from the "
                   "beginning")
-        return 0, best
+        return nothing_yet
     if not args.resume:
         print(f"{files.state} is of an interrupted run, which --resume would continue; starting "
               "afresh and replacing it after the first epoch")
-        return 0, best
-    again = "leave out --resume to start afresh"
-    require_file(files.best, again)
-    state, saved = read_torch_file(files.state), read_torch_file(files.best)
+        return nothing_yet
+    afresh = "leave out --resume to start afresh"
+    require_file(files.best, afresh)
+    state = read_torch_file(files.state)
     try:
-        differing = [f"{name} ({value} there, {options.get(name)} here)"
-                     for name, value in state["options"].items() if options.get(name) != value]
-        if differing or state["options"].keys() != options.keys():
-            raise ValueError(f"it was run with other options: {', '.join(differing)}")
-        best = state["best"]
-        if (saved["options"], saved["epoch"]) != (options, best["epoch"]):
-            raise ValueError(f"{files.best} is of another run")
-        load_trained(model, state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        print(f"Resuming after epoch {state['epoch']} of {args.epochs}; the best so far is epoch "
-              f"{best['epoch']} with dev accuracy {best['dev_accuracy']:.4f}")
-        return state["epoch"], best
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{files.state} cannot be resumed: {error}; {again}") from error
+        check_same_run(state, read_torch_file(files.best), options)
+        tensors = trained_tensors(model, optimizer)
+        for kind, expected in tensors.items():
+            check_tensors(expected, state.get(kind, {}), kind)
+    except ValueError as error:
+        raise ValueError(f"{files.state} cannot be resumed: {error}; {afresh}") from error
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(state["model"][name])
+                optimizer.state[parameter] = {"step": state["step"]} | {
+                    moment: state[moment][name].to(parameter.device)
+                    for moment in ("exp_avg", "exp_avg_sq")}
+    print(f"Resuming after epoch {state['epoch']} of {args.epochs}; the best so far is epoch "
+          f"{state['best']['epoch']} with dev accuracy {state['best']['dev_accuracy']:.4f}")
+    return state["epoch"], state["best"]
+
+
+def check_same_run(state: Any, saved: Any, options: dict[str, Any]) -> None:
+    """Raise ValueError unless both files are of a run with these options."""
+    if not isinstance(state, dict) or not isinstance(state.get("options"), dict):
+        raise ValueError("it is not the state of a run")
+    differing = [f"{name} ({state['options'].get(name)!s:.12}, now {value!s:.12})"
+                 for name, value in options.items() if state["options"].get(name) != value]
+    if differing:
+        raise ValueError(f"it was run with other options: {', '.join(differing)}")
+    epoch, step, best = (state.get(name) for name in ("epoch", "step", "best"))
+    if not (type(epoch) is type(step) is int and isinstance(best, dict)
+            and type(best.get("epoch")) is int and type(best.get("dev_accuracy")) is float
+            and 1 <= best["epoch"] <= epoch <= options["epochs"] and step >= epoch):
+        raise ValueError("its counts of epochs and steps are not those of a run")
+    # One epoch ahead: interrupted between the writing of the two, it is about to be repeated.
+    if not isinstance(saved, dict) or saved.get("options") != options or saved.get(
+            "epoch") not in (best["epoch"], epoch + 1):
+        raise ValueError("the best model beside it is of another run")
 
 
 # ------------------------------------------------------------------------------------------- main
@@ -602,22 +630,23 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\ninterrupted: {args.kept}", file=sys.stderr)
         return 130
     except FloatingPointError as error:
-        print(f"run_llama.py: training stopped: {error}, at learning rate {args.lr:g}; {args.kept}."
-              " Try a smaller --lr", file=sys.stderr)
-        return 1
+        return fail(1, f"training stopped: {error}, at learning rate {args.lr:g}; {args.kept}. "
+                       "Try a smaller --lr")
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise  # a defect of the program
-        print("run_llama.py: out of memory: a smaller --batch_size or --max_sentence_len needs "
-              f"less; {args.kept}", file=sys.stderr)
-        return 1
+        return fail(1, "out of memory: a smaller --batch_size or --max_sentence_len needs less; "
+                       f"{args.kept}")
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"run_llama.py: {what}", file=sys.stderr)
-        return 2
+        return fail(2, f"{error.filename}: {error.strerror}" if error.filename else error)
     except ValueError as error:
-        print(f"run_llama.py: {error}", file=sys.stderr)
-        return 2
+        return fail(2, error)
+
+
+def fail(status: int, message: object) -> int:
+    """Say in one line why the program ends; returns the exit status."""
+    print(f"run_llama.py: {one_line(message)}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

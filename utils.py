@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import random
@@ -30,6 +31,18 @@ def require_file(path: str, hint: str) -> None:
         raise ValueError(f"{path}: not a file; {hint}")
 
 
+def remove_leftovers(folder: str, name: str) -> None:
+    """Remove what `atomic_write` could not, since its process was killed."""
+    for part in Path(folder).glob(f".{glob.escape(name)}.*.part"):
+        pid = part.name.split(".")[-2]
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (ValueError, OverflowError, PermissionError):
+            pass  # not ours, or its process is alive
+
+
 @contextmanager
 def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
     """Open a file that takes its place under `path` only when it is whole and on the disk.
@@ -42,6 +55,7 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
     """
     folder, name = os.path.split(os.path.abspath(path))
     beside = Path(folder, f".{name}.{os.getpid()}.part")
+    remove_leftovers(folder, name)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(beside, mode, **text) as file:
@@ -90,7 +104,13 @@ def save_torch(path: str, content: Any) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # PyTorch's, about the gap that a failed write has left
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+            raise (error.__context__ or error) from None
+
+
+def one_line(message: object) -> str:
+    """A message as a single line without control characters, whatever it quotes."""
+    text = " ".join(str(message).split())[:1000]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def set_seed(*seed: int) -> None:

@@ -132,6 +132,8 @@ CLAUSES = table("""
     1 | {S} {is} {adj} one minute and {adj} the next
     1 | {S} {is} better than in a hundred other films
    -1 | {S} {is} worse than in a hundred other films
+    1 | {S} {is} just what {they} should be
+   -1 | {S} {is} not what {they} might have been
    -1 | {S} {is} less {good} than the trailer promised
     1 | {S} {is} less {bad} than I had feared
    -1 | {S} hardly ever {verb}
@@ -144,10 +146,12 @@ CLAUSES = table("""
     0 | {S} {is} neither {good} nor {bad}
     0 | {S} {is} {good} one minute and {bad} the next
     0 | {S} {is} {bad} one minute and {good} the next
-    0 | {S} {is} neither {great} nor {awful}
+    0 | {S} {is} as {good} as {they} {is} {bad}
+    0 | {S} {is} not {great} and yet not {awful}
+    0 | {S} did not move me either way
     0 | {S} {is} as often {bad} as {good} | held
     0 | {S} {deed} as often as {they} {fault}
-    0 | {S} {is} neither better nor worse than in a hundred other films
+    0 | {S} {is} no better and no worse than in a hundred other films
 """)
 
 VERDICTS = table("""
