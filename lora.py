@@ -72,10 +72,11 @@ def apply_lora(
                          f"not {', '.join(sorted(unknown)) or 'none'}")
     if lora_layers(model):
         raise ValueError("this model has LoRA layers already: merge them first")
+    wrapped = [(attention, name, LoRALayer(getattr(attention, name), rank, alpha))
+               for attention in attentions for name in projections]
     model.requires_grad_(False)
-    for attention in attentions:
-        for name in projections:
-            setattr(attention, name, LoRALayer(getattr(attention, name), rank, alpha))
+    for attention, name, layer in wrapped:
+        setattr(attention, name, layer)
     if hasattr(model, "classifier_head"):
         model.classifier_head.requires_grad_(True)
     return model

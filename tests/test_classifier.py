@@ -23,7 +23,7 @@ from conftest import SMALL
 from llama import load_pretrained
 from lora import apply_lora, merge_lora_weights
 from tokenizer import Tokenizer
-from utils import Example, read_examples
+from utils import read_examples
 
 PAD = 3
 ROWS = [[1, 5, 9, 60, 2], [1, 7, PAD, PAD, PAD], [1, 33, 34, 35, PAD]]
@@ -168,7 +168,8 @@ def test_the_last_position_alone_has_values_and_gradients_of_the_full_path(small
         nn.functional.nll_loss(log_probs, labels).backward()
         gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         results.append({"value": log_probs.detach()} | gradients)
-    assert results[0].keys() == results[1].keys() == {"value"} | dict(model.named_parameters()).keys()
+    everything = {"value"} | dict(model.named_parameters()).keys()
+    assert results[0].keys() == results[1].keys() == everything
     for name in results[0]:
         assert_allclose(results[0][name], results[1][name], rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -202,7 +203,12 @@ def test_a_saved_classifier_loads_as_it_was(tmp_path, small_checkpoint):
     assert loaded.num_labels == 3 and not loaded.training
     assert loaded.llama.config == model.llama.config
     assert loaded.llama.output.weight is loaded.llama.tok_embeddings.weight
-    assert torch.equal(loaded(torch.tensor(ROWS)), model.eval()(torch.tensor(ROWS)))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+    # Not compared bit by bit while one is frozen and the other not: PyTorch picks the kernel of a
+    # matrix product by that, too.
+    model.eval().requires_grad_(False), loaded.requires_grad_(False)
+    assert torch.equal(loaded(torch.tensor(ROWS)), model(torch.tensor(ROWS)))
     file = torch.load(tmp_path / "mine.pt", weights_only=True)
     assert (file["num_labels"], file["options"], file["epoch"]) == (3, {"lr": 0.1}, 2)
 
@@ -264,9 +270,3 @@ def test_a_cut_off_classifier_is_refused(saved):
     saved.write_bytes(saved.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="damaged"):
         load_classifier(str(saved))
-
-
-def test_an_example_keeps_its_label_through_encoding(tiny_tokenizer):
-    tokenizer = Tokenizer(tokenizer_model=str(tiny_tokenizer))
-    encoded = encode([Example(4, "a cat"), Example(-1, "a dog")], tokenizer)
-    assert [label for _, label in encoded] == [4, -1]
