@@ -1,0 +1,266 @@
+"""The same computations as this assignment is commonly solved: correct, and nothing saved.
+
+What `bench.py` measures the project against. Parameters have the project's names, so one state
+dict loads into both. Formulas are written out, everything is computed where it is first wanted
+and thrown away after; the comments say what that costs.
+
+    python benchmarks/textbook.py CHECKPOINT TOKENIZER PROMPT
+
+is what `run_llama.py --option generate` does, the common way.
+"""
+
+import math
+import sys
+
+import sentencepiece
+import sklearn.metrics  # noqa: F401  (a second, at the top of every program that might need it)
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+NEW_TOKENS = 75
+
+
+def rotate(x: torch.Tensor, theta: float = 10000.0) -> torch.Tensor:
+    """RoPE on (bs, seqlen, n_heads, head_dim): tables made anew in every layer and call."""
+    seqlen, head_dim = x.shape[1], x.shape[-1]
+    frequencies = theta ** (-torch.arange(0, head_dim, 2, device=x.device).float() / head_dim)
+    angles = torch.outer(torch.arange(seqlen, device=x.device).float(), frequencies)
+    cos, sin = angles.cos()[None, :, None, :], angles.sin()[None, :, None, :]
+    even, odd = x.float().reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).type_as(x)
+
+
+class LayerNorm(nn.Module):
+    """Mean, variance and the rest, one operation after the other."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = x.float()
+        mean = wide.mean(dim=-1, keepdim=True)
+        var = wide.var(dim=-1, keepdim=True, unbiased=False)
+        return ((wide - mean) / torch.sqrt(var + self.eps)).type_as(x) * self.weight + self.bias
+
+
+class Attention(nn.Module):
+    """Scores, softmax and sum for every position, whatever is read of the result."""
+
+    def __init__(self, dim: int, n_heads: int, n_kv_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, dim // n_heads
+        self.compute_query = nn.Linear(dim, dim, bias=False)
+        self.compute_key = nn.Linear(dim, n_kv_heads * self.head_dim, bias=False)
+        self.compute_value = nn.Linear(dim, n_kv_heads * self.head_dim, bias=False)
+        self.compute_output = nn.Linear(dim, dim, bias=False)
+        self.attn_dropout = nn.Dropout(dropout)
+        self.resid_dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bs, seqlen, dim = x.shape
+        query = self.compute_query(x).view(bs, seqlen, self.n_heads, self.head_dim)
+        key = self.compute_key(x).view(bs, seqlen, self.n_kv_heads, self.head_dim)
+        value = self.compute_value(x).view(bs, seqlen, self.n_kv_heads, self.head_dim)
+        query, key = rotate(query), rotate(key)
+        key = torch.repeat_interleave(key, self.n_heads // self.n_kv_heads, dim=2)
+        value = torch.repeat_interleave(value, self.n_heads // self.n_kv_heads, dim=2)
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        scores = torch.matmul(query, key.transpose(2, 3)) / math.sqrt(self.head_dim)
+        weights = self.attn_dropout(F.softmax(scores.float(), dim=-1).type_as(query))
+        mixed = torch.matmul(weights, value)  # (bs, n_heads, seqlen, head_dim)
+        mixed = mixed.transpose(1, 2).contiguous().view(bs, seqlen, dim)
+        return self.resid_dropout(self.compute_output(mixed))
+
+
+def hidden_width(args: dict) -> int:
+    """8/3 dim, rounded up to a multiple of `multiple_of`, unless it is given."""
+    if args["hidden_dim"] is not None:
+        return args["hidden_dim"]
+    return args["multiple_of"] * math.ceil(int(8 * args["dim"] / 3) / args["multiple_of"])
+
+
+class FeedForward(nn.Module):
+    """w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
+        self.w2 = nn.Linear(hidden_dim, dim, bias=False)
+        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+
+
+class LlamaLayer(nn.Module):
+    """Attention and feed-forward, each after a norm and added to what comes in."""
+
+    def __init__(self, args: dict) -> None:
+        super().__init__()
+        self.attention = Attention(
+            args["dim"], args["n_heads"], args["n_kv_heads"], args["dropout"])
+        self.feed_forward = FeedForward(args["dim"], hidden_width(args), args["dropout"])
+        self.attention_norm = LayerNorm(args["dim"], args["layer_norm_eps"])
+        self.ffn_norm = LayerNorm(args["dim"], args["layer_norm_eps"])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x + self.attention(self.attention_norm(x))
+        return h + self.feed_forward(self.ffn_norm(h))
+
+
+class Llama(nn.Module):
+    """The language model, from the `model_args` of a checkpoint with nothing left out."""
+
+    def __init__(self, args: dict) -> None:
+        super().__init__()
+        self.args = args
+        self.tok_embeddings = nn.Embedding(args["vocab_size"], args["dim"])
+        self.dropout = nn.Dropout(args["dropout"])
+        self.layers = nn.ModuleList(LlamaLayer(args) for _ in range(args["n_layers"]))
+        self.norm = LayerNorm(args["dim"], args["layer_norm_eps"])
+        self.output = nn.Linear(args["dim"], args["vocab_size"], bias=False)
+        self.output.weight = self.tok_embeddings.weight
+        self.apply(self.init_weights)  # random, and overwritten when the checkpoint is loaded
+
+    def init_weights(self, module: nn.Module) -> None:
+        """N(0, 0.02²)."""
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, mean=0.0, std=0.02)
+
+    def forward(
+        self, tokens: torch.Tensor, targets: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and hidden states; the logits also for those who only want the hidden states."""
+        h = self.dropout(self.tok_embeddings(tokens))
+        for layer in self.layers:
+            h = layer(h)
+        h = self.norm(h)
+        return self.output(h if targets is not None else h[:, [-1], :]), h
+
+    @torch.no_grad()
+    def generate(self, idx: torch.Tensor, max_new_tokens: int, temperature: float = 1.0,
+                 epsilon: float = 0.05) -> torch.Tensor:
+        """Continue (bs, seqlen), greedily or by epsilon sampling."""
+        for _ in range(max_new_tokens):
+            logits, _ = self(idx[:, -self.args["max_seq_len"]:])
+            logits = logits[:, -1, :]
+            if temperature == 0.0:
+                chosen = logits.argmax(dim=-1, keepdim=True)
+            else:
+                probs = F.softmax(logits / temperature, dim=-1)
+                least = probs.amax(dim=-1, keepdim=True).clamp(max=epsilon)
+                kept = torch.where(probs >= least, probs, torch.zeros_like(probs))
+                chosen = torch.multinomial(kept / kept.sum(-1, keepdim=True), num_samples=1)
+            idx = torch.cat((idx, chosen), dim=1)
+        return idx
+
+
+def load_pretrained(checkpoint: str) -> Llama:
+    """A model with the weights of a checkpoint."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    model = Llama(saved["model_args"])
+    model.load_state_dict(saved["model"])
+    return model.eval()
+
+
+class LoRALayer(nn.Module):
+    """h = W0 x + (alpha / rank) B A x; W0 keeps on asking for a gradient."""
+
+    def __init__(self, original_layer: nn.Linear, rank: int = 4, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.original_layer = original_layer
+        self.scaling = alpha / rank
+        self.lora_A = nn.Parameter(torch.randn(rank, original_layer.in_features) * 0.02)
+        self.lora_B = nn.Parameter(torch.zeros(original_layer.out_features, rank))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        update = F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return self.original_layer(x) + self.scaling * update
+
+
+class LlamaEmbeddingClassifier(nn.Module):
+    """A linear layer on the hidden state of the last position, with LoRA underneath if wanted."""
+
+    def __init__(self, llama: Llama, num_labels: int, dropout: float, lora: bool = False) -> None:
+        super().__init__()
+        self.llama = llama
+        self.dropout = nn.Dropout(dropout)
+        self.classifier_head = nn.Linear(llama.args["dim"], num_labels)
+        for layer in self.llama.layers if lora else ():
+            for name in ("query", "key", "value", "output"):
+                original = getattr(layer.attention, f"compute_{name}")
+                setattr(layer.attention, f"compute_{name}", LoRALayer(original))
+
+    def trained(self) -> list[nn.Parameter]:
+        """LoRA matrices and head, or everything where there is no LoRA."""
+        named = list(self.named_parameters())
+        lora = [p for name, p in named if "lora_" in name or "classifier_head" in name]
+        return lora if any("lora_" in name for name, _ in named) else [p for _, p in named]
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        _, hidden = self.llama(ids)
+        return F.log_softmax(self.classifier_head(self.dropout(hidden[:, -1, :])), dim=-1)
+
+
+class LlamaZeroShotClassifier(nn.Module):
+    """Log-probabilities of the tokens of each label name, summed."""
+
+    def __init__(self, llama: Llama, label_name_ids: list[list[int]]) -> None:
+        super().__init__()
+        self.llama = llama
+        self.label_name_ids = label_name_ids
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits, _ = self.llama(ids)
+        log_probs = F.log_softmax(logits, dim=-1)
+        return torch.stack(
+            [log_probs[:, -1, name].sum(dim=-1) for name in self.label_name_ids], dim=-1)
+
+
+class AdamW(torch.optim.Optimizer):
+    """Adam with decoupled weight decay, one tensor after the other."""
+
+    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-6, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps,
+                                  "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = 0
+                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] += 1
+                beta1, beta2 = group["betas"]
+                state["m"].mul_(beta1).add_(p.grad, alpha=1 - beta1)
+                state["v"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                step_size = group["lr"] * math.sqrt(1 - beta2 ** state["step"])
+                step_size /= 1 - beta1 ** state["step"]
+                p.addcdiv_(state["m"], state["v"].sqrt().add_(group["eps"]), value=-step_size)
+                if group["weight_decay"] > 0:
+                    p.add_(p, alpha=-group["lr"] * group["weight_decay"])
+
+
+def main(checkpoint: str, tokenizer_model: str, prompt: str) -> None:
+    """Two sentences, and the model loaded for each of them."""
+    for temperature in (0.0, 1.0):
+        torch.manual_seed(1337)
+        tokenizer = sentencepiece.SentencePieceProcessor(model_file=tokenizer_model)
+        ids = torch.tensor([[tokenizer.bos_id()] + tokenizer.encode(prompt)])
+        generated = load_pretrained(checkpoint).generate(ids, NEW_TOKENS, temperature)
+        print(f"Temperature {temperature}:\n{tokenizer.decode(generated[0].tolist())}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,121 @@
+"""The benchmark: that what it compares is the same computation, and that it would notice if not.
+
+Nothing here is timed.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import reference
+from conftest import ROOT, SMALL
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import bench  # noqa: E402
+import textbook  # noqa: E402
+import workloads  # noqa: E402
+
+SHAPE = workloads.LlamaConfig(vocab_size=300, dim=16, n_layers=2, n_heads=4, n_kv_heads=2)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SimpleNamespace:
+    path = str(tmp_path / "seeded.pt")
+    workloads.save_seeded(path, SHAPE)
+    return SimpleNamespace(checkpoint=path, tokenizer=None, device=torch.device("cpu"),
+                           quick=True, rounds=1, shape=SHAPE,
+                           variants=workloads.variants_for(torch.device("cpu")))
+
+
+def test_the_textbook_version_agrees_with_the_numpy_reference(small_weights):
+    args = reference.complete(SMALL)
+    model = textbook.Llama(args)
+    weights = {name: torch.tensor(w, dtype=torch.float32) for name, w in small_weights.items()}
+    result = model.load_state_dict(weights, strict=False)
+    assert all(name.endswith("bias") or name == "output.weight" for name in result.missing_keys)
+    assert not result.unexpected_keys
+    tokens = torch.randint(0, SMALL["vocab_size"], (3, 11), generator=torch.manual_seed(0))
+    logits, hidden = model.eval()(tokens, targets=tokens)
+    expected_logits, expected_hidden = reference.forward(small_weights, SMALL, tokens)
+    np.testing.assert_allclose(logits.detach(), expected_logits, atol=2e-5, rtol=1e-4)
+    np.testing.assert_allclose(hidden.detach(), expected_hidden, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("job", ["fine-tuning SST", "LoRA CFIMDB", "zero-shot SST", "generation"])
+def test_both_versions_agree(run, job):
+    apart = bench.measure(job, run)["apart"]
+    assert apart["float32"] < 1e-5
+
+
+def rms_norm(self, x: torch.Tensor) -> torch.Tensor:
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + self.eps) * self.weight + self.bias
+
+
+BREAKAGES = {
+    "a norm that does not subtract the mean": (textbook.LayerNorm, "forward", rms_norm),
+    "no rotation": (textbook, "rotate", lambda x: x),
+    "another optimizer": (textbook.AdamW, "step", lambda self: None),
+}
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_a_changed_formula_is_noticed(run, monkeypatch, what):
+    monkeypatch.setattr(*BREAKAGES[what])
+    with pytest.raises(ValueError, match="do not agree"):
+        bench.measure("fine-tuning SST", run)
+
+
+def test_a_changed_weight_is_noticed(run):
+    works = {v: workloads.make_work("prompt", "SST", v, run) for v in bench.VARIANTS[:2]}
+    with torch.no_grad():
+        works["float32"].model.llama.layers[0].feed_forward.w2.weight[0] += 0.1
+    batches = workloads.make_batches("SST", True, 1, None, quick=True)
+    with pytest.raises(ValueError, match="do not agree"):
+        bench.differences(works, batches, rows=8)
+
+
+@pytest.mark.parametrize("name, published", [("SST", 27), ("CFIMDB", 236)])
+def test_batches_made_without_the_data_have_its_lengths(name, published):
+    batches = workloads.make_batches(name, False, 20, None, quick=False)
+    rows = torch.cat([ids.ne(3).sum(dim=1) for ids, _ in batches]).double()
+    assert rows.mean() == pytest.approx(published, rel=0.1)
+    assert rows.max() <= workloads.SETS[name].longest + 1
+
+
+def test_needed_operations_are_those_of_the_matrix_products():
+    """Counted by hand for one layer of dim 4, feed-forward 8, on one row of 3 tokens."""
+    shape = workloads.LlamaConfig(vocab_size=10, dim=4, n_layers=1, n_heads=2, n_kv_heads=1,
+                                  hidden_dim=8)
+    keys_and_values = 2 * 3 * 4 * (2 + 2)
+    query_and_output = 2 * 2 * 4 * 4
+    scores_and_sum = 2 * 2 * 3 * 4
+    feed_forward = 3 * 2 * 4 * 8
+    logits = 2 * 4 * 10
+    forward = keys_and_values + query_and_output + scores_and_sum + feed_forward
+    assert workloads.needed_flops(shape, "prompt", 1, 3) == forward + logits
+    assert workloads.needed_flops(shape, "finetune", 1, 3) == 3 * forward
+
+
+def test_the_program_writes_a_table(tmp_path, tiny_tokenizer):
+    table, job = tmp_path / "table.md", "fine-tuning SST"
+    program = [sys.executable, ROOT / "benchmarks" / "bench.py", "--quick", "--rounds", "1"]
+    done = subprocess.run(
+        [*program, "--tokenizer", tiny_tokenizer, "--output", table, "--jobs", job],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()
+            if line.startswith(f"| {job} ")]
+    assert [row[1] for row in rows] == list(workloads.variants_for(torch.device("cpu")))
+
+
+def test_memory_is_that_of_a_process_of_its_own(run):
+    run.variants = ["float32"]
+    ballast = torch.ones(2**28)  # 1 GiB here, which the other process must not report
+    used = bench.measure_memory("memory LoRA CFIMDB", run)["memory"]["float32"]
+    assert 0 < used < ballast.nbytes / 1e9
