@@ -127,11 +127,13 @@ CLAUSES = table("""
     2 | {S} {verb} in every single scene
    -1 | {S} {is} never {adj}
    -1 | {S} {is} far from {adj}
-   -1 | nobody could call {S} {adj} | held
+   -1 | nobody could call {S} {adj}
    -1 | {S} {is} neither {adj} nor {adj}
     1 | {S} {is} {adj} one minute and {adj} the next
     1 | {S} {is} better than in a hundred other films
    -1 | {S} {is} worse than in a hundred other films
+    1 | {S} {is} better than I had feared
+   -1 | {S} {is} no better than I had feared
     1 | {S} {is} just what {they} should be
    -1 | {S} {is} not what {they} might have been
    -1 | {S} {is} less {good} than the trailer promised
@@ -147,8 +149,8 @@ CLAUSES = table("""
     0 | {S} {is} {good} one minute and {bad} the next
     0 | {S} {is} {bad} one minute and {good} the next
     0 | {S} {is} as {good} as {they} {is} {bad}
-    0 | {S} {is} not {great} and yet not {awful}
-    0 | {S} did not move me either way
+    0 | {S} {is} far from {great} and just as far from {awful}
+    0 | {S} left me neither glad nor sorry
     0 | {S} {is} as often {bad} as {good} | held
     0 | {S} {deed} as often as {they} {fault}
     0 | {S} {is} no better and no worse than in a hundred other films
@@ -194,11 +196,15 @@ VERDICTS = table("""
    -1 | I left without a smile
     1 | I was seldom bored
    -1 | I was seldom amused
+    1 | I was glad that I had come
+   -1 | I was sorry that I had come
+    1 | the time passed quickly enough
+   -1 | the time passed slowly
     1 | it was worth the ticket
    -1 | it was not worth the ticket
     0 | it is neither a {good} {genre} nor a {bad} one
     0 | it has as many {good} scenes as {bad} ones
-    0 | it passes the time, no more and no less
+    0 | the time passed neither quickly nor slowly
     0 | I was neither glad nor sorry when it ended
     0 | I have seen better {genres} and worse ones
 """)
@@ -242,16 +248,15 @@ FRAMES = table("""
 """)
 
 PLANS = table("""
-    text | seen plot grant- turn+ point+ end+
-    text | seen plot point+ both+ point+ end+
-    text | seen end+ point+ both+ point+ grant-
-    text | plot end+ point+ point+ grant-
-    text | seen both+ point+ plot point+ end+
     text | seen plot point+ point+ end+
-    text | seen end+ point+ plot point- turn+ | train
-    text | plot point- both+ seen point+ end+ | train
-    text | seen plot grant- turn+ end+ point+ | held
-    text | end+ plot point+ both+ seen grant- | held
+    text | seen plot grant- turn+ point+ end+
+    text | seen point+ plot both+ point+ end+
+    text | plot point+ grant- point+ end+
+    text | seen end+ point+ point+ point+
+    text | seen plot point- turn+ point+ end+ | train
+    text | plot seen point+ both+ end+ | train
+    text | plot point+ seen grant- turn+ end+ | held
+    text | seen plot end+ point+ both+ point+ | held
 """)
 
 OPENERS = table("""

@@ -206,11 +206,14 @@ class Critic:
             sentences.append(polished(fill(opener.text, self.facts | {"x": text})))
         return weighted_mean(scores, weights), sentences
 
-    def review(self, kind: int) -> tuple[float, list[str]]:
-        """Score and sentences of a review in the manner of the set with that many classes."""
+    def review(self, kind: int, side: int = 0) -> tuple[float, list[str]]:
+        """Score and sentences of a review in the manner of the set with that many classes.
+
+        It takes the side 1 or -1, or any if that is 0.
+        """
         if kind == 2:
-            return self.long(-1 if self.random() < 0.5 else 1)
-        return self.short(int(3 * self.random()) - 1)
+            return self.long(side or (-1 if self.random() < 0.5 else 1))
+        return self.short(side or int(3 * self.random()) - 1)
 
 
 def collect(kind: int, split: str, taken: set[str]) -> list[tuple[int, str]]:
@@ -219,8 +222,9 @@ def collect(kind: int, split: str, taken: set[str]) -> list[tuple[int, str]]:
     low, high = WORDS[kind]
     while len(found) < SIZES[kind][split]:
         wanted, label = int(kind * rng.random()), None
+        side = (2 * wanted >= kind) - (2 * wanted < kind - 1)  # 0 for the class in the middle
         while label != wanted:
-            score, sentences = Critic(rng.random, split).review(kind)
+            score, sentences = Critic(rng.random, split).review(kind, side)
             review = " ".join(sentences)
             if taken.isdisjoint(sentences) and low <= len(review.split()) <= high:
                 label = label_of(kind, score)
@@ -271,16 +275,23 @@ def write(folder: Path) -> None:
         os.replace(beside, folder / name)
 
 
+def complaint(line: str) -> int:
+    """Say on standard error what is wrong; returns the exit status."""
+    print(line, file=sys.stderr)
+    return 2
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the two review sets of the demonstration.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR",
                         help="an existing folder (default: the one of this program)")
     folder = parser.parse_args().out
+    if not folder.is_dir():
+        sys.exit(complaint(f"{folder}: there is no such folder; make it or name another"))
     try:
         write(folder)
     except OSError as error:
-        print(f"{folder}: cannot write the reviews here: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(complaint(f"{folder}: cannot write the reviews there: {error.strerror}"))
     print(f"{len(files())} files written to {folder}")
 
 
