@@ -239,8 +239,9 @@ def traversing_zip(content: bytes) -> bytes:
 
 ODD_TEXTS = ["", " ", "-1", "0", "1.5", "nan", "inf", "-inf", "1e999", "1e-999", "9" * 30,
              "9" * 5000, "None", "two", "٣", "0x10", "1_000", "--", "-", "--help-me", "a\nb",
-             "\x1b[31m", "é", "\udcff", "x" * 5000, "/", ".", "..", "/dev/null", "/dev/zero", "nowhere/x",
-             "dev-finetuning-output.txt/x", "*", "$(touch escaped)", "%s", "{0}", "'", '"']
+             "\x1b[31m", "é", "\udcff", "x" * 5000, "/", ".", "..", "/dev/null", "/dev/zero",
+             "nowhere/x", "dev-finetuning-output.txt/x", "*", "$(touch escaped)", "%s", "{0}",
+             "'", '"']
 
 
 def mutated_command(rng: random.Random, argv: list[str]) -> tuple[str, list[str]]:
