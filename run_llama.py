@@ -33,7 +33,7 @@ from classifier import (
     save_classifier,
     with_question,
 )
-from llama import Llama, load_pretrained
+from llama import HOW_TO_GET, Llama, load_pretrained
 from lora import (
     apply_lora,
     count_lora_parameters,
@@ -102,7 +102,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     model.add_argument("--max_sentence_len", type=whole(1), metavar="N",
                        help="cut sentences to this many tokens (default: not cut)")
     story = parser.add_argument_group("generate")
-    story.add_argument("--prompt", default=PROMPT, help="text to continue (default: Frankenstein)")
+    story.add_argument("--prompt", type=utf8, default=PROMPT, metavar="TEXT",
+                       help="text to continue (default: Frankenstein)")
     story.add_argument("--generated_sentence_low_temp_out", metavar="FILE",
                        default="generated-sentence-temp-0.txt", help="(default: %(default)s)")
     story.add_argument("--generated_sentence_high_temp_out", metavar="FILE",
@@ -133,6 +134,13 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     fill_in_defaults(args)
     return args
+
+
+def utf8(text: str) -> str:
+    """A type for argparse: a text without bytes that the terminal's encoding could not read."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise argparse.ArgumentTypeError("the text is not UTF-8")
+    return text
 
 
 def whole(least: int) -> Callable[[str], int]:
@@ -246,7 +254,8 @@ def read_data(args: argparse.Namespace) -> Data:
 # ---------------------------------------------------------------------------- generate and prompt
 
 def load_tokenizer(args: argparse.Namespace, max_len: int | None) -> Tokenizer:
-    """The tokenizer that was named, or else that of the checkpoint."""
+    """The tokenizer that was named, or else that of the checkpoint, which has to be there."""
+    require_file(args.pretrained_model_path, HOW_TO_GET)
     return Tokenizer(max_len, args.tokenizer or find_tokenizer(args.pretrained_model_path))
 
 
@@ -543,6 +552,7 @@ def restore(
     state = read_torch_file(files.state)
     try:
         check_same_run(state, read_torch_file(files.best), options)
+        load_classifier(files.best)  # refused now rather than after the remaining epochs
         tensors = trained_tensors(model, optimizer)
         for kind, expected in tensors.items():
             check_tensors(expected, state.get(kind, {}), kind)
@@ -650,4 +660,5 @@ def fail(status: int, message: object) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no failure
     sys.exit(main())

@@ -202,7 +202,9 @@ def read_label_names(path: str, num_labels: int) -> list[str]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error!s:.80}); it has to be a list of the names of "
                          "the labels") from error
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
+    # A line break in a name would break the lines of the output, too.
+    if not isinstance(names, list) or not all(
+            isinstance(n, str) and n.strip() and n.isprintable() for n in names):
         raise ValueError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
     if len(names) != num_labels:
         raise ValueError(f"{path}: {len(names)} names for the {num_labels} labels of the training "

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 import torch
 
+import reference
 import run_llama
 from classifier import encode, load_classifier, make_loader
 from tokenizer import Tokenizer

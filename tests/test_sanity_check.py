@@ -7,6 +7,7 @@ import torch
 
 import run_llama
 import sanity_check
+from utils import read_label_names
 
 
 @pytest.fixture
@@ -32,6 +33,20 @@ def test_one_changed_weight_fails(embedded, capsys):
     assert "FAILED" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("names", ['["bad", "go\\nod"]', '["bad", "\\ud800"]'])
+def test_a_label_name_that_no_line_can_hold_is_refused(tmp_path, names):
+    path = tmp_path / "names.json"
+    path.write_text(names, encoding="utf-8")
+    with pytest.raises(ValueError, match="not a JSON list of names"):
+        read_label_names(str(path), 2)
+
+
+def test_a_prompt_that_is_not_utf8_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_llama.get_args(["--prompt", "caf\udce9"])
+    assert "not UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["stories.pt", "sanity_check.data"])
 def test_nothing_passes_without_a_comparison(embedded, capsys, missing):
     (embedded / missing).unlink()
@@ -42,6 +57,8 @@ def test_nothing_passes_without_a_comparison(embedded, capsys, missing):
 @pytest.mark.parametrize("options,said", [
     (["--use_gpu"], "no CUDA device"),
     (["--tokenizer", "other.model"], "other.model: no such file"),
+    (["--pretrained-model-path", "lost.pt", "--tokenizer", "other.model"],
+     "lost.pt: no such file; `bash setup.sh`"),
 ])
 def test_what_is_not_there_is_said_in_one_line(embedded, capsys, monkeypatch, options, said):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

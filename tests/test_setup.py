@@ -114,7 +114,8 @@ def official(folder: Path, rows: list[tuple]) -> None:
     """Replace the table of official files in the copy of setup.sh."""
     script = (folder / "setup.sh").read_text(encoding="utf-8")
     table = f"OFFICIAL = {rows!r}\n"
-    script, count = re.subn(r"^OFFICIAL = .*?\]\n(?=LARGEST)", lambda _: table, script, flags=re.DOTALL | re.MULTILINE)
+    script, count = re.subn(r"^OFFICIAL = .*?\]\n(?=LARGEST)", lambda _: table, script,
+                            flags=re.DOTALL | re.MULTILINE)
     assert count == 1
     (folder / "setup.sh").write_text(script, encoding="utf-8")
 

@@ -33,7 +33,8 @@ def test_encode_truncates_before_bos_and_eos_are_added(tiny_tokenizer, pieces, m
 
 
 @pytest.mark.parametrize("text", [
-    "", SENTENCE, "Ünïcode, 日本語 and 🎬", "one ||| two", "tab and `quote' -- it 's .", "<s> </s>"])
+    "", SENTENCE, "Ünïcode, 日本語 and 🎬", "one ||| two", "tab and `quote' -- it 's .",
+    "<s> </s>"])
 def test_decode_gives_the_text_back(tiny_tokenizer, text):
     tokenizer = Tokenizer(tokenizer_model=str(tiny_tokenizer))
     assert tokenizer.decode(tokenizer.encode(text, bos=True, eos=True)) == text
