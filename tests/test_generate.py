@@ -1,6 +1,7 @@
 """Generation: the published continuation, the exact sampling distribution, and no crash."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 import reference
+import run_llama
 from config import LlamaConfig
 from conftest import SMALL
 from llama import Llama, load_pretrained
@@ -167,3 +169,30 @@ def test_bad_temperature_or_epsilon_is_named(option, value):
 def test_impossible_requests_are_refused(prompt, count):
     with pytest.raises(ValueError, match="prompt"):
         model_that_says([0.0] * 4).generate(prompt, count)
+
+
+def generate_by_command(assets, folder, *options):
+    """Run the command on stories260K; returns the greedy and the sampled text it has written."""
+    outs = [str(folder / name) for name in ("greedy.txt", "sampled.txt")]
+    assert run_llama.main([
+        "--option", "generate", "--pretrained-model-path", str(assets / "stories260K.pt"),
+        "--tokenizer", str(assets / "tok512.model"), "--generated_sentence_low_temp_out", outs[0],
+        "--generated_sentence_high_temp_out", outs[1], *options]) == 0
+    return [Path(out).read_text(encoding="utf-8") for out in outs]
+
+
+def test_the_command_writes_the_published_continuation(assets, tmp_path, capsys):
+    prompt = "Once upon a time, there was a little girl"
+    greedy, sampled = generate_by_command(assets, tmp_path, "--prompt", prompt)
+    assert greedy.startswith(
+        prompt + " named Lily. She loved to play outside in the park. One day, she saw a big, "
+        "shiny ball.")
+    assert sampled.startswith(prompt) and sampled != greedy
+    printed = capsys.readouterr().out
+    assert greedy in printed and sampled in printed
+
+
+def test_the_seed_of_the_command_makes_the_sampled_text_repeatable(assets, tmp_path):
+    first = generate_by_command(assets, tmp_path, "--seed", "1")
+    assert generate_by_command(assets, tmp_path, "--seed", "1") == first
+    assert generate_by_command(assets, tmp_path, "--seed", "2")[1] != first[1]

@@ -137,6 +137,18 @@ def test_layer_norm():
     np.testing.assert_allclose(norm(x).detach(), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_fused_and_written_out_layer_norm_agree_with_their_gradients():
+    norm = LayerNorm(7, 1e-3).double()
+    norm.weight.data, norm.bias.data = seeded(7), seeded(2, 7)[1]
+    results = []
+    for compute in (norm.forward, norm.compute_layernorm):
+        x = (seeded(2, 3, 7) * 5 + 10).requires_grad_()
+        y = compute(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), (x, norm.weight, norm.bias))))
+    for fused, written_out in zip(*results):
+        torch.testing.assert_close(fused, written_out, rtol=1e-9, atol=1e-9)
+
+
 def test_layer_norm_of_equal_values_is_its_bias():
     norm = LayerNorm(5, 1e-5)
     norm.bias.data.fill_(3.0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reference
-from rope import apply_rotary_emb, reshape_for_broadcast
+from rope import apply_rotary_emb, reshape_for_broadcast, rotations
 
 
 def seeded(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -88,3 +88,11 @@ def test_table_of_another_length_is_refused():
 def test_impossible_shapes_are_refused(q_len, seqlen, width):
     with pytest.raises(ValueError):
         apply_rotary_emb(seeded(1, q_len, 1, width), seeded(1, seqlen, 1, width), width, 8)
+
+
+def test_layers_and_calls_share_one_table():
+    rotations.cache_clear()
+    for seqlen in (3, 5, 5, 4):  # all within max_seq_len
+        x = torch.ones(1, seqlen, 2, 4)
+        apply_rotary_emb(x, x, 4, 8)
+    assert rotations.cache_info().misses == 1
