@@ -44,7 +44,7 @@ SHAPE = LlamaConfig(vocab_size=2048, dim=192, n_layers=4, n_heads=6, n_kv_heads=
                     hidden_dim=512, max_seq_len=512, causal=True)
 BATCH = 32  # texts
 POOL = 16  # batches are cut from this many batches' texts, sorted by length to save padding
-REMARKS = 0.15  # share of texts that are film remarks; the others are stories
+REMARKS = 0.3  # share of texts that are film remarks; the others are stories
 PEAK_LR, WARMUP, FLOOR = 3e-3, 200, 0.05  # FLOOR: last learning rate as a share of the peak
 HELD_OUT, HELD_OUT_SEED = 256, 1  # stories that are never trained on; training has seed 0
 
@@ -52,7 +52,7 @@ HELD_OUT, HELD_OUT_SEED = 256, 1  # stories that are never trained on; training 
 def train_tokenizer() -> None:
     """SentencePiece BPE with byte fallback; ids 0 to 3 are <unk> <s> </s> <0x00>, as in Llama's."""
     model = io.BytesIO()
-    texts = [*stories(20_000, seed=0), *remarks(4_000, seed=0)]
+    texts = [*stories(20_000, seed=0), *remarks(8_000, seed=0)]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts), model_writer=model, model_type="bpe",
         vocab_size=SHAPE.vocab_size, byte_fallback=True, character_coverage=1.0,
@@ -64,7 +64,7 @@ def train_tokenizer() -> None:
 
 def batches(tokenizer: Tokenizer, first: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Batches of whole texts from number `first` on, (BATCH, seqlen), endlessly and repeatably."""
-    film = list(remarks(20_000, seed=0))
+    film = list(remarks(40_000, seed=0))
     for pool in range(first // POOL, sys.maxsize):
         rng = random.Random(pool)
         texts = [rng.choice(film) if rng.random() < REMARKS else story(0, pool * BATCH * POOL + i)
@@ -176,7 +176,7 @@ def reference_values(ids: torch.Tensor, causal: bool) -> dict[str, torch.Tensor 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=2600, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3200, help="(default: %(default)s)")
     parser.add_argument("--use_gpu", action="store_true", help="train on CUDA")
     args = parser.parse_args()
     if not os.path.exists(STATE):

@@ -218,7 +218,7 @@ class Critic:
 
 def collect(kind: int, split: str, taken: set[str]) -> list[tuple[int, str]]:
     """The reviews of one file, without the sentences in `taken`, which gets theirs."""
-    rng, found = random.Random(f"reviews {kind} {split}"), []
+    rng, found = random.Random(f"{split} reviews of {kind} classes"), []
     low, high = WORDS[kind]
     while len(found) < SIZES[kind][split]:
         wanted, label = int(kind * rng.random()), None
