@@ -53,7 +53,8 @@ CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
 
 SIZE_LIMIT = 10_000_000  # bytes of the zip
 UNPACKED_LIMIT = 50_000_000  # bytes; an honest submission has about 4 MB
-SURNAMES = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*(?:_[^\W\d_]+(?:['’.-][^\W\d_]+)*)*")
+SURNAME = r"[^\W\d_][^\W_]*(?:['’.-][^\W_]+)*"  # begins with a letter
+SURNAMES = re.compile(f"{SURNAME}(?:_{SURNAME})*")
 QUESTION = re.compile(r"(.+) Is this movie [^?]+\? This movie is")
 
 

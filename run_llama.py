@@ -18,6 +18,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if __name__ == "__main__":
+    # The imports below take seconds. From main() on, Ctrl-C also says what is kept.
+    def leave_early(*_: object) -> None:
+        os.write(2, b"\ninterrupted: nothing was written; the same command starts again\n")
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave_early)
+
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
@@ -305,10 +314,18 @@ def run_prompt(args: argparse.Namespace) -> None:
     print(f"Zero-shot: asking {args.pretrained_model_path} about {len(data.dev):,} dev and "
           f"{len(data.test):,} test sentences, on {device}")
     data = data._replace(dev=with_question(data.dev, names), test=with_question(data.test, names))
-    write_predictions(args, model, data, tokenizer)
+    write_predictions(args, model, data, make_loaders(args, data, tokenizer, "dev", "test"))
 
 
 # --------------------------------------------------------------------------------------- evaluate
+
+def make_loaders(
+    args: argparse.Namespace, data: Data, tokenizer: Tokenizer, *splits: str
+) -> dict[str, DataLoader]:
+    """Batches of each split in the order of its file, tokenized once for the whole run."""
+    return {split: make_loader(encode(getattr(data, split), tokenizer), args.batch_size,
+                               tokenizer.pad_id) for split in splits}
+
 
 @torch.inference_mode()
 def predict(
@@ -331,15 +348,14 @@ def accuracy(examples: list[Example], predictions: list[int]) -> float:
 
 
 def write_predictions(
-    args: argparse.Namespace, model: torch.nn.Module, data: Data, tokenizer: Tokenizer
+    args: argparse.Namespace, model: torch.nn.Module, data: Data, loaders: dict[str, DataLoader]
 ) -> None:
     """Predict dev and test, write both output files, and print how good the predictions are."""
     from sklearn.metrics import classification_report  # takes a second: not for --option generate
 
     for split, out in (("dev", args.dev_out), ("test", args.test_out)):
         examples = getattr(data, split)
-        loader = make_loader(encode(examples, tokenizer), args.batch_size, tokenizer.pad_id)
-        predictions = predict(args, model, loader, split)
+        predictions = predict(args, model, loaders[split], split)
         with atomic_write(out, "w") as file:
             file.writelines(f"{predicted}{SEPARATOR}{sentence}\n"
                             for predicted, (_, sentence) in zip(predictions, examples))
@@ -400,19 +416,20 @@ def run_training(args: argparse.Namespace) -> None:
                 raise ValueError(f"--lora_rank {args.lora_rank}: larger than the width of the "
                                  f"model, {model.llama.config.dim}, is no low rank")
             apply_lora(model, args.lora_rank, args.lora_alpha)
-        train(args, model.to(device), data, tokenizer, files)
+        loaders = make_loaders(args, data, tokenizer, "train", "dev", "test")
+        train(args, model.to(device), data, loaders, tokenizer, files)
         del model  # the best epoch's takes its place
         best = load_classifier(files.best).to(device)
         print(f"\nEvaluating the model of the best epoch, saved as {files.model}")
-        write_predictions(args, best, data, tokenizer)
+        write_predictions(args, best, data, loaders)
         publish(files)  # another run may have taken the name meanwhile
         for leftover in (files.state, files.best):
             os.unlink(leftover)
 
 
 def train(
-    args: argparse.Namespace, model: LlamaEmbeddingClassifier, data: Data, tokenizer: Tokenizer,
-    files: RunFiles,
+    args: argparse.Namespace, model: LlamaEmbeddingClassifier, data: Data,
+    loaders: dict[str, DataLoader], tokenizer: Tokenizer, files: RunFiles,
 ) -> None:
     """Train epoch by epoch, keeping the best model so far and what a resumed run needs."""
     from sklearn.metrics import f1_score
@@ -423,10 +440,8 @@ def train(
     done, best = restore(args, model, optimizer, options, files)
     if done:
         args.kept = what_is_kept(args, done, files)
-    encoded = encode(data.train, tokenizer)
-    shuffled = make_loader(encoded, args.batch_size, tokenizer.pad_id, shuffle=True)
-    in_order = make_loader(encoded, args.batch_size, tokenizer.pad_id)
-    dev = make_loader(encode(data.dev, tokenizer), args.batch_size, tokenizer.pad_id)
+    shuffled = make_loader(loaders["train"].dataset, args.batch_size, tokenizer.pad_id,
+                           shuffle=True)
     print(f"{what_is_trained(args, model)}; {args.epochs} epochs of {len(shuffled):,} batches on "
           f"{model.llama.device}")
 
@@ -435,8 +450,9 @@ def train(
         # Shuffling and dropout depend on seed and epoch alone, so a resumed run repeats them.
         set_seed(args.seed, epoch)
         loss = train_epoch(args, model, optimizer, shuffled, epoch)
-        train_accuracy = accuracy(data.train, predict(args, model, in_order, "train accuracy"))
-        predictions = predict(args, model, dev, "dev accuracy")
+        train_accuracy = accuracy(
+            data.train, predict(args, model, loaders["train"], "train accuracy"))
+        predictions = predict(args, model, loaders["dev"], "dev accuracy")
         dev_accuracy = accuracy(data.dev, predictions)
         macro_f1 = f1_score([label for label, _ in data.dev], predictions, average="macro",
                             labels=range(data.num_labels), zero_division=0)
@@ -660,5 +676,7 @@ def fail(status: int, message: object) -> int:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is leave_early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no failure
     sys.exit(main())

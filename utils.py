@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import random
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,14 +182,12 @@ def read_examples(path: str) -> list[Example]:
             label, separator, sentence = line.partition(SEPARATOR)
             if not separator:
                 raise ValueError(f"{where}: no ' ||| ' between label and sentence")
-            try:
-                label_id = int(label)
-            except ValueError as error:
-                raise ValueError(f"{where}: the label {label!r:.40} is not a whole number") \
-                    from error
+            # int() would take "1_0", too
+            if not re.fullmatch("-?[0-9]{1,9}", label.strip()):
+                raise ValueError(f"{where}: the label {label!r:.40} is not a whole number")
             if not sentence.strip():
                 raise ValueError(f"{where}: no sentence after the label")
-            examples.append(Example(label_id, sentence.strip()))
+            examples.append(Example(int(label), sentence.strip()))
     if not examples:
         raise ValueError(f"{path}: empty; it needs lines 'label ||| sentence'")
     return examples

@@ -56,6 +56,7 @@ def test_text_is_utf8_whatever_the_platform_says(write, monkeypatch):
     ("one ||| word\n", 1, "'one' is not a whole number"),
     ("1 ||| fine\n1.0 ||| decimal\n", 2, "'1.0' is not a whole number"),
     (" ||| nothing\n", 1, "'' is not a whole number"),
+    ("1_0 ||| a number to Python\n", 1, "'1_0' is not a whole number"),
     ("1 ||| fine\n1 ||| fine\n1 |||  \n", 3, "no sentence"),
     ("1 ||| \n", 1, "no sentence"),
     (b"1 ||| fine\n1 ||| caf\xe9\n", 2, "not UTF-8"),
