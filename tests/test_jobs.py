@@ -106,10 +106,10 @@ def test_fine_tuning_on_five_classes_beats_the_majority_class(assets, sst):
     assert run_llama.main([
         "--option", "finetune", *sst, "--train", str(data / "sst-train.txt"), "--dev",
         str(data / "sst-dev.txt"), "--dev_out", "dev-finetuning-output.txt", "--test_out",
-        "test-finetuning-output.txt", "--lr", "1e-3", "--epochs", "1", "--batch_size", "32"]) == 0
+        "test-finetuning-output.txt", "--lr", "1e-3", "--epochs", "2", "--batch_size", "32"]) == 0
     labels = [example.label for example in read_examples(str(data / "sst-dev.txt"))]
     predicted = [example.label for example in read_examples("dev-finetuning-output.txt")]
-    assert np.mean(np.equal(labels, predicted)) > majority_share(labels) + 0.01
+    assert np.mean(np.equal(labels, predicted)) > majority_share(labels) + 0.03
 
 
 def test_sentences_are_tokenized_once(sst, monkeypatch):
