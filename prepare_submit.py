@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from run_llama import KIND, PROMPT, Parser
-from utils import SEPARATOR, Example, atomic_write, one_line, read_examples
+from run_llama import KIND, PROMPT
+from utils import SEPARATOR, Example, Parser, atomic_write, fail, read_examples
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "optimizer.py",
@@ -285,14 +285,6 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return fail("prepare_submit.py", error)
     return show(report, args.what if is_zip else f"{args.what}.zip", built=not is_zip)
-
-
-def fail(program: str, error: Exception) -> int:
-    """Say in one line what went wrong; returns the exit status."""
-    named = isinstance(error, OSError) and error.filename
-    what = f"{error.filename}: {error.strerror}" if named else error
-    print(f"{program}: {one_line(what)}", file=sys.stderr)
-    return 2
 
 
 def show(report: Report, name: str, built: bool) -> int:

@@ -22,10 +22,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prepare_submit import OUTPUTS, STORIES, fail, output_name, output_problems
-from run_llama import CHECKPOINT, Parser, whole
-from tokenizer import find_tokenizer
-from utils import atomic_write, pick_device, read_examples
+from prepare_submit import OUTPUTS, STORIES, output_name, output_problems
+from run_llama import CHECKPOINT, whole
+from tokenizer import DEFAULT_TOKENIZER
+from utils import Parser, atomic_write, beside, fail, pick_device, read_examples
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED = 1337
@@ -97,7 +97,7 @@ DEMO_PLAN = Plan(Path("reproduction/demo"), Path("reproduction/demo"), HERE / "d
 
 def check_inputs(plan: Plan, chosen: list[Task]) -> None:
     """Raise FileNotFoundError, naming all that the tasks need and that is not there."""
-    needed = [plan.model, Path(find_tokenizer(str(plan.model)))]
+    needed = [plan.model, Path(beside(str(plan.model), DEFAULT_TOKENIZER))]
     for dataset in {task.dataset: None for task in chosen}:
         needed += plan.files(dataset).values()
     missing = [str(path) for path in needed if not path.is_file()]
@@ -142,7 +142,7 @@ def recipe_of(plan: Plan, task: Task, seed: int) -> dict[str, Any]:
         command += [option, os.path.relpath(path, folder)]
     for split in SPLITS if task.dataset else ():
         command += [f"--{split}_out", output_name(task.dataset, split, task.option)]
-    inputs = [*files.values(), Path(find_tokenizer(str(plan.model)))]
+    inputs = [*files.values(), Path(beside(str(plan.model), DEFAULT_TOKENIZER))]
     return {"command": command, "inputs": {
         path.name: sha256(path.resolve(), path.stat().st_mtime_ns)
         for path in inputs if path.is_file()}}
@@ -396,8 +396,7 @@ def main(argv: list[str] | None = None) -> int:
               "from there", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        fail("reproduce.py", error)
-        return 1
+        return fail("reproduce.py", error, status=1)
     except (OSError, ValueError) as error:
         return fail("reproduce.py", error)
 

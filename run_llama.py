@@ -51,12 +51,15 @@ from lora import (
     merge_lora_weights,
 )
 from optimizer import AdamW
-from tokenizer import Tokenizer, find_tokenizer
+from tokenizer import DEFAULT_TOKENIZER, Tokenizer
 from utils import (
     SEPARATOR,
     Example,
+    Parser,
     atomic_write,
-    one_line,
+    beside,
+    fail,
+    multiply_by_onednn,
     pick_device,
     read_examples,
     read_label_names,
@@ -67,6 +70,7 @@ from utils import (
     sole_owner,
 )
 
+PROGRAM = "run_llama.py"
 PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
           "succeeds in animating a creature assembled from")
 NEW_TOKENS = 75
@@ -83,17 +87,10 @@ DEMO_DATA = {"train": "reviews2-train.txt", "dev": "reviews2-dev.txt",
 
 # ---------------------------------------------------------------------------------- command line
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
-
-
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line; what was left open gets its default."""
     parser = Parser(
-        prog="run_llama.py", description=__doc__.split("\n")[0], allow_abbrev=False,
+        prog=PROGRAM, description=__doc__.split("\n")[0], allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=100))
     job = parser.add_argument_group("the job")
     job.add_argument("--option", choices=("generate", "prompt", "finetune", "lora"),
@@ -265,7 +262,8 @@ def read_data(args: argparse.Namespace) -> Data:
 def load_tokenizer(args: argparse.Namespace, max_len: int | None) -> Tokenizer:
     """The tokenizer that was named, or else that of the checkpoint, which has to be there."""
     require_file(args.pretrained_model_path, HOW_TO_GET)
-    return Tokenizer(max_len, args.tokenizer or find_tokenizer(args.pretrained_model_path))
+    return Tokenizer(max_len, args.tokenizer or beside(args.pretrained_model_path,
+                                                       DEFAULT_TOKENIZER))
 
 
 def check_vocabulary(args: argparse.Namespace, tokenizer: Tokenizer, model: Llama) -> None:
@@ -650,29 +648,22 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with prompt_interrupts(args):
             check_outputs(args)
+            multiply_by_onednn()
             JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:
         print(f"\ninterrupted: {args.kept}", file=sys.stderr)
         return 130
     except FloatingPointError as error:
-        return fail(1, f"training stopped: {error}, at learning rate {args.lr:g}; {args.kept}. "
-                       "Try a smaller --lr")
+        return fail(PROGRAM, f"training stopped: {error}, at learning rate {args.lr:g}; "
+                             f"{args.kept}. Try a smaller --lr", status=1)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise  # a defect of the program
-        return fail(1, "out of memory: a smaller --batch_size or --max_sentence_len needs less; "
-                       f"{args.kept}")
-    except OSError as error:
-        return fail(2, f"{error.filename}: {error.strerror}" if error.filename else error)
-    except ValueError as error:
-        return fail(2, error)
-
-
-def fail(status: int, message: object) -> int:
-    """Say in one line why the program ends; returns the exit status."""
-    print(f"run_llama.py: {one_line(message)}", file=sys.stderr)
-    return status
+        return fail(PROGRAM, "out of memory: a smaller --batch_size or --max_sentence_len needs "
+                             f"less; {args.kept}", status=1)
+    except (OSError, ValueError) as error:
+        return fail(PROGRAM, error)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,10 @@
 """SentencePiece tokenization (Kudo & Richardson 2018, https://arxiv.org/abs/1808.06226)."""
 
-import os
-
 from sentencepiece import SentencePieceProcessor
 
 from utils import require_file
 
 DEFAULT_TOKENIZER = "tokenizer.model"
-
-
-def find_tokenizer(checkpoint: str) -> str:
-    """The checkpoint's tokenizer: tokenizer.model beside it, or else in this folder."""
-    beside = os.path.join(os.path.dirname(checkpoint), DEFAULT_TOKENIZER)
-    return beside if os.path.exists(beside) else DEFAULT_TOKENIZER
 
 
 class Tokenizer:

@@ -1,5 +1,6 @@
-"""What several modules share: files that are whole or not there, seeds, the device."""
+"""What several modules share: files that are whole or not there, command lines, seeds, devices."""
 
+import argparse
 import errno
 import fcntl
 import glob
@@ -7,6 +8,7 @@ import json
 import os
 import random
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,12 @@ def require_file(path: str, hint: str) -> None:
         raise ValueError(f"{path}: not a file; {hint}")
 
 
+def beside(path: str, name: str) -> str:
+    """The file `name` that belongs to `path`: in the same folder, or else in the current one."""
+    candidate = os.path.join(os.path.dirname(path), name)
+    return candidate if os.path.exists(candidate) else name
+
+
 def remove_leftovers(folder: str, name: str) -> None:
     """Remove what `atomic_write` could not, since its process was killed."""
     for part in Path(folder).glob(f".{glob.escape(name)}.*.part"):
@@ -55,19 +63,19 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
         OSError: the folder is missing or not writable, or the disk is full; `path` is untouched.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    beside = Path(folder, f".{name}.{os.getpid()}.part")
+    part = Path(folder, f".{name}.{os.getpid()}.part")
     remove_leftovers(folder, name)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
-        with open(beside, mode, **text) as file:
+        with open(part, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
     finally:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def read_torch_file(path: str) -> Any:
@@ -114,6 +122,21 @@ def one_line(message: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
+
+
+def fail(program: str, error: object, status: int = 2) -> int:
+    """Say in one line on standard error why a program ends; returns the exit status."""
+    if isinstance(error, OSError) and error.filename:
+        error = f"{error.filename}: {error.strerror}"
+    print(f"{program}: {one_line(error)}", file=sys.stderr)
+    return status
+
+
 def set_seed(*seed: int) -> None:
     """Seed every generator that the program draws from, by one number or by several together."""
     state = np.random.SeedSequence(seed).generate_state(1)[0]
@@ -132,6 +155,25 @@ def pick_device(use_gpu: bool) -> torch.device:
         raise ValueError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
                          "the CPU, or install a CUDA build of PyTorch and its driver")
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def multiply_by_onednn() -> bool:
+    """Have oneDNN rather than MKL multiply float32 matrices on the CPU, if it does so in float32.
+
+    It is faster, most of all on AMD's processors (benchmarks/README.md). PyTorch offers it only
+    together with the permission to round to bfloat16 first, of which oneDNN makes use where the
+    processor has units for that (Intel's AMX). There everything stays as it was.
+
+    Returns:
+        Whether oneDNN is in use now.
+    """
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would make it 1
+    exact = torch.equal(torch.nn.functional.linear(probe, torch.eye(512)), probe)
+    if not exact:
+        matmul.fp32_precision = before
+    return exact
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def embedded(tmp_path, monkeypatch):
 
 
 def test_the_embedded_model_passes(embedded, capsys):
-    assert sanity_check.main() == 0
+    assert sanity_check.main([]) == 0
     assert "Passed" in capsys.readouterr().out
 
 
@@ -29,8 +29,25 @@ def test_one_changed_weight_fails(embedded, capsys):
     saved = torch.load("stories.pt", weights_only=True)
     saved["model"]["layers.2.feed_forward.w1.weight"][3, 5] += 0.5
     torch.save(saved, "stories.pt")
-    assert sanity_check.main() == 1
+    assert sanity_check.main([]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", [".", "elsewhere"])
+def test_a_named_checkpoint_is_compared_with_the_values_beside_it(embedded, capsys, folder):
+    checkpoint = embedded / folder / "mine.pt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    shutil.move(embedded / "stories.pt", checkpoint)
+    shutil.move(embedded / "sanity_check.data", checkpoint.parent / "sanity_check.data")
+    assert sanity_check.main([str(checkpoint)]) == 0
+    assert f"{checkpoint} against {checkpoint.parent / 'sanity_check.data'}" in (
+        capsys.readouterr().out)
+
+
+def test_a_missing_checkpoint_is_named_in_one_line(embedded, capsys):
+    assert sanity_check.main(["lost.pt"]) == 2
+    error = capsys.readouterr().err
+    assert "lost.pt: no such file" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("names", ['["bad", "go\\nod"]', '["bad", "\\ud800"]'])
@@ -50,7 +67,7 @@ def test_a_prompt_that_is_not_utf8_is_refused(capsys):
 @pytest.mark.parametrize("missing", ["stories.pt", "sanity_check.data"])
 def test_nothing_passes_without_a_comparison(embedded, capsys, missing):
     (embedded / missing).unlink()
-    assert sanity_check.main() == 2
+    assert sanity_check.main([]) == 2
     assert "nothing was compared" in capsys.readouterr().err
 
 

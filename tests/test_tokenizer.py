@@ -8,7 +8,8 @@ import pytest
 import sentencepiece
 
 from conftest import ROOT
-from tokenizer import Tokenizer, find_tokenizer
+from tokenizer import Tokenizer
+from utils import beside
 
 SENTENCE = "a cat sat on a mat"
 
@@ -67,15 +68,15 @@ def test_the_default_is_the_file_in_the_working_directory(tiny_tokenizer, monkey
 
 def test_a_checkpoint_has_the_tokenizer_beside_it(tiny_tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    beside = find_tokenizer(str(tiny_tokenizer.parent / "any.pt"))
-    assert Path(beside) == tiny_tokenizer
+    found = beside(str(tiny_tokenizer.parent / "any.pt"), "tokenizer.model")
+    assert Path(found) == tiny_tokenizer
 
 
 @pytest.mark.parametrize("checkpoint", ["stories42M.pt", "models/stories42M.pt"])
 def test_else_that_of_the_working_directory(checkpoint, tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert Path(find_tokenizer(checkpoint)) == Path("tokenizer.model")
+    assert Path(beside(checkpoint, "tokenizer.model")) == Path("tokenizer.model")
 
 
 def test_a_missing_tokenizer_says_how_to_get_one(tmp_path):
