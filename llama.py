@@ -14,10 +14,10 @@ from config import LlamaConfig
 from rope import apply_rotary_emb
 from utils import require_file
 
-# From this many keys on, PyTorch's fused attention kernel is used. It pays most on long rows, and
-# does not keep the (q_len, seqlen) weights for the backward pass; below, it was as often slower as
-# faster than the formula written out (benchmarks/README.md, benchmarks/attention.py).
-FUSED_FROM = 128
+# From this many keys on, PyTorch's fused attention kernel is used, which does not keep the
+# (q_len, seqlen) weights for the backward pass. Below, it is slower than the formula written out
+# where oneDNN multiplies (benchmarks/README.md, benchmarks/attention.py).
+FUSED_FROM = 320
 
 HOW_TO_GET = "`bash setup.sh` fetches stories42M.pt, or name another checkpoint"
 

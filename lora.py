@@ -38,8 +38,8 @@ class LoRALayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in_features) to (…, out_features)."""
-        update = F.linear(F.linear(x, self.lora_A), self.lora_B)
-        return self.original_layer(x) + self.scaling * update
+        scaled_B = self.scaling * self.lora_B  # smaller than the update would be to scale
+        return self.original_layer(x) + F.linear(F.linear(x, self.lora_A), scaled_B)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:

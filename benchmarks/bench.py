@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from workloads import (
     BFLOAT16,
+    DEFAULT,
     JOBS,
     NEW_TOKENS,
-    ONEDNN,
     OURS,
     PROMPT,
     ROOT,
@@ -56,7 +56,7 @@ def matmul_peak(device: torch.device, variant: str) -> float:
     """The most FLOP/s of ten products of two 2048 x 2048 matrices."""
     a = torch.randn(2048, 2048, device=device)
     a = a.bfloat16() if variant == BFLOAT16 else a
-    with products(variant if variant == ONEDNN else OURS, device):
+    with products(variant, device):
         return 2 * 2048**3 / min(timed(lambda: a @ a, device) for _ in range(10))
 
 
@@ -90,7 +90,7 @@ def differences(works: dict[str, Any], batches: list[Batch], rows: int) -> dict[
             results[variant].append(work.scores(batches[0][0][:rows]))
     apart = {variant: max(map(largest_difference, results[variant], results[TEXTBOOK]))
              for variant in works if variant != TEXTBOOK}
-    for variant in {OURS, ONEDNN} & works.keys():
+    for variant in {OURS, DEFAULT} & works.keys():
         same = all(torch.equal(a.argmax(-1), b.argmax(-1))
                    for a, b in zip(results[variant], results[TEXTBOOK]))
         if not (same and apart[variant] <= SAME):
@@ -182,8 +182,8 @@ def row(job: str, variant: str, result: dict[str, Any], peaks: dict[str, float])
     if "tokens" not in result:
         return f"| {job} | {variant} | {statistics.median(seconds):.1f} s | {ratio:.2f}× | | |"
     speed = statistics.median(n / s for n, s in zip(result["tokens"], seconds))
-    share = statistics.median(n / s for n, s in zip(result["flops"], seconds)) / peaks[
-        OURS if variant == TEXTBOOK else variant]
+    peak = peaks[BFLOAT16 if variant == BFLOAT16 else OURS]
+    share = statistics.median(n / s for n, s in zip(result["flops"], seconds)) / peak
     apart = f"{result['apart'][variant]:.0e}" if variant != TEXTBOOK else ""
     return f"| {job} | {variant} | {speed:,.0f} /s | {ratio:.2f}× | {share:.0%} | {apart} |"
 
@@ -207,7 +207,7 @@ def report(run: SimpleNamespace, jobs: list[str]) -> list[str]:
         tqdm.write(line)
 
     lines: list[str] = []
-    peaks = {v: matmul_peak(run.device, v) for v in run.variants if v != TEXTBOOK}
+    peaks = {variant: matmul_peak(run.device, variant) for variant in (OURS, BFLOAT16)}
     say(f"{time.strftime('%Y-%m-%d')}, {machine(run.device)}.")
     say("Matrix-multiply peak, GFLOP/s: " + ", ".join(
         f"{name} {peak / 1e9:,.0f}" for name, peak in peaks.items()) + ".\n")

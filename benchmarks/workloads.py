@@ -1,8 +1,8 @@
 """What `bench.py` measures: weights, batches, and the work that is done on them.
 
 Every kind of work is a class whose instances are called with a batch, in one of these variants:
-the textbook version; the project in float32; the same with its float32 products by oneDNN rather
-than by PyTorch's default library; and the project with products in bfloat16.
+the textbook version; the project in float32, as `run_llama.py` runs it; the same with products by
+PyTorch's default library rather than by oneDNN; and the project with products in bfloat16.
 """
 
 import math
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -36,9 +37,10 @@ from lora import apply_lora, get_lora_optimizer_params  # noqa: E402
 from optimizer import AdamW  # noqa: E402
 from run_llama import NEW_TOKENS, PROMPT  # noqa: E402, F401  (PROMPT for bench.py)
 from tokenizer import Tokenizer  # noqa: E402
-from utils import read_examples  # noqa: E402
+from utils import multiply_by_onednn, read_examples  # noqa: E402
 
-TEXTBOOK, OURS, ONEDNN, BFLOAT16 = VARIANTS = ("textbook", "float32", "oneDNN", "bfloat16")
+TEXTBOOK, OURS, DEFAULT, BFLOAT16 = VARIANTS = (
+    "textbook", "float32", "float32 without oneDNN", "bfloat16")
 
 
 class Reviews(NamedTuple):
@@ -114,11 +116,19 @@ def make_batches(
 
 # --------------------------------------------------------------------------------- what is measured
 
+@cache
+def our_products() -> str:
+    """What `multiply_by_onednn` sets on this machine."""
+    with products(TEXTBOOK, torch.device("cpu")):
+        multiply_by_onednn()
+        return torch.backends.mkldnn.matmul.fp32_precision
+
+
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:
     """Matrix products as the variant has them."""
     mkldnn = torch.backends.mkldnn.matmul
-    mkldnn.fp32_precision = "bf16" if variant == ONEDNN else "ieee"
+    mkldnn.fp32_precision = our_products() if variant in (OURS, BFLOAT16) else "ieee"
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=variant == BFLOAT16):
             yield
@@ -127,15 +137,9 @@ def products(variant: str, device: torch.device) -> Iterator[None]:
 
 
 def variants_for(device: torch.device) -> tuple[str, ...]:
-    """The variants that exist on a machine.
-
-    The switch in `products` lets oneDNN round float32 to bfloat16 where the processor has units
-    for that (Intel's AMX); where it has none, oneDNN multiplies in float32. Only that is wanted.
-    """
-    a = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would round it to 1
-    with products(ONEDNN, torch.device("cpu")):
-        exact = torch.equal(a @ torch.eye(512), a)
-    return tuple(v for v in VARIANTS if v != ONEDNN or (device.type == "cpu" and exact))
+    """The variants that differ on a machine: oneDNN may not be good for float32 there."""
+    onednn = device.type == "cpu" and our_products() != "ieee"
+    return tuple(variant for variant in VARIANTS if variant != DEFAULT or onednn)
 
 
 class Training:

@@ -9,6 +9,7 @@ import reference
 from config import LlamaConfig
 from conftest import SMALL
 from llama import Attention, FeedForward, LayerNorm, Llama, LlamaLayer, load_pretrained
+from utils import multiply_by_onednn
 
 NEVER = 10**9  # FUSED_FROM: always the written-out formula; 0: always the fused kernel
 
@@ -309,3 +310,28 @@ def test_heads_of_odd_width_are_refused():
 
 def test_no_n_kv_heads_means_n_heads():
     assert LlamaConfig(n_heads=4, n_kv_heads=None).n_kv_heads == 4
+
+
+@pytest.fixture
+def product_settings():
+    """Leaves the setting of float32 products as it was."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    yield torch.backends.mkldnn.matmul
+    torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+@pytest.mark.parametrize("shape", [(4400, 512, 1376), (70, 512, 512), (10, 16, 3)], ids=str)
+def test_whatever_multiplies_keeps_float32(product_settings, shape):
+    """Sums of n products of standard normal numbers: float32 rounding, nothing like bfloat16's."""
+    multiply_by_onednn()
+    rows, inner, columns = shape
+    x, weight = seeded(rows + columns, inner).float().split([rows, columns])
+    error = torch.nn.functional.linear(x, weight) - x.double() @ weight.double().T
+    assert error.abs().max() < inner**0.5 * 1e-5
+
+
+def test_where_products_would_be_rounded_nothing_changes(product_settings, monkeypatch):
+    product_settings.fp32_precision = "ieee"
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda x, weight: x.bfloat16().float())
+    assert not multiply_by_onednn()
+    assert product_settings.fp32_precision == "ieee"
