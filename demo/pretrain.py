@@ -44,9 +44,10 @@ SHAPE = LlamaConfig(vocab_size=2048, dim=192, n_layers=4, n_heads=6, n_kv_heads=
                     hidden_dim=512, max_seq_len=512, causal=True)
 BATCH = 32  # texts
 POOL = 16  # batches are cut from this many batches' texts, sorted by length to save padding
-REMARKS = 0.3  # share of texts that are film remarks; the others are stories
+REMARKS = 0.4  # share of texts that are film remarks; the others are stories
 PEAK_LR, WARMUP, FLOOR = 3e-3, 200, 0.05  # FLOOR: last learning rate as a share of the peak
 HELD_OUT, HELD_OUT_SEED = 256, 1  # stories that are never trained on; training has seed 0
+ATOL = 1e-4  # for sanity_check.py: float32 rounds what this model computes by several 1e-5
 
 
 def train_tokenizer() -> None:
@@ -64,7 +65,7 @@ def train_tokenizer() -> None:
 
 def batches(tokenizer: Tokenizer, first: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Batches of whole texts from number `first` on, (BATCH, seqlen), endlessly and repeatably."""
-    film = list(remarks(40_000, seed=0))
+    film = list(remarks(60_000, seed=0))
     for pool in range(first // POOL, sys.maxsize):
         rng = random.Random(pool)
         texts = [rng.choice(film) if rng.random() < REMARKS else story(0, pool * BATCH * POOL + i)
@@ -154,35 +155,41 @@ def pretrain(steps: int, device: torch.device) -> tuple[Llama, float]:
     return model.cpu(), held_out_loss(model.cpu(), tokenizer, torch.device("cpu"))
 
 
-def export(model: Llama) -> None:
-    """Write the weights in float16, and what they compute according to the NumPy reference."""
+def export_weights(model: Llama) -> None:
+    """Write the weights in float16."""
     weights = {name: p.detach().half() for name, p in model.named_parameters()}
     save_torch(MODEL, {"model": weights, "model_args": asdict(model.config)})
+
+
+def export_reference_values() -> None:
+    """Write what the exported weights compute according to the NumPy reference."""
     tokenizer = Tokenizer(tokenizer_model=TOKENIZER)
     rows = [tokenizer.encode(text, bos=True, eos=False) for text in stories(2, seed=2)]
     short = torch.tensor([row[:8] for row in rows])
-    long = torch.tensor([rows[0][:FUSED_FROM + 3]])  # long enough for the fused attention kernel
+    long = torch.tensor([sum(rows, [])[:FUSED_FROM + 3]])  # enough for the fused attention kernel
     save_torch(SANITY, [reference_values(short, True), reference_values(short, False),
                         reference_values(long, True), reference_values(long, False)])
 
 
-def reference_values(ids: torch.Tensor, causal: bool) -> dict[str, torch.Tensor | bool]:
+def reference_values(ids: torch.Tensor, causal: bool) -> dict[str, torch.Tensor | bool | float]:
     """What the NumPy implementation computes from the exported weights, for sanity_check.py."""
     weights, args = reference.read_checkpoint(MODEL)
     logits, hidden = reference.forward(weights, args | {"causal": causal}, ids.numpy())
-    return {"token_ids": ids, "causal": causal, "logits": torch.tensor(logits[:, -1:]).float(),
+    return {"token_ids": ids, "causal": causal, "atol": ATOL,
+            "logits": torch.tensor(logits[:, -1:]).float(),
             "hidden_states": torch.tensor(hidden).float()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=3200, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4000, help="(default: %(default)s)")
     parser.add_argument("--use_gpu", action="store_true", help="train on CUDA")
     args = parser.parse_args()
     if not os.path.exists(STATE):
         train_tokenizer()
     model, loss = pretrain(args.steps, pick_device(args.use_gpu))
-    export(model)
+    export_weights(model)
+    export_reference_values()
     os.unlink(STATE)
     print(f"Held-out loss {loss:.4f} nats per token; wrote {MODEL} ({os.path.getsize(MODEL):,} "
           f"bytes), {TOKENIZER} and {SANITY}")
