@@ -3,6 +3,7 @@ LayerNorm in place of RMSNorm, and attention without a mask unless the configura
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -215,8 +216,8 @@ class Llama(LlamaPreTrainedModel):
 
     @torch.inference_mode()
     def generate(
-        self, idx: torch.Tensor, max_new_tokens: int, temperature: float = 1.0,
-        epsilon: float = 0.05,
+        self, idx: torch.Tensor, max_new_tokens: int,
+        temperature: float | Sequence[float] = 1.0, epsilon: float = 0.05,
     ) -> torch.Tensor:
         """Continue token sequences one token at a time, seeing the last max_seq_len tokens.
 
@@ -225,28 +226,35 @@ class Llama(LlamaPreTrainedModel):
         Args:
             idx: (bs, seqlen), token ids, at least one each.
             max_new_tokens: how many tokens to add.
-            temperature: 0 for the most likely token, else logits are divided by it.
+            temperature: 0 for the most likely token, else logits are divided by it; or one
+                temperature for each row.
             epsilon: in [0, 1]; tokens less likely than this are never drawn.
         Returns:
             (bs, seqlen + max_new_tokens).
         Raises:
             ValueError: an argument out of range.
         """
-        if not 0 <= temperature < math.inf:
+        temperatures = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1, 1)
+        if not ((temperatures >= 0) & temperatures.isfinite()).all():
             raise ValueError(f"temperature must be 0 or a positive number, not {temperature}")
+        if len(temperatures) not in (1, len(idx)):
+            raise ValueError(f"{len(temperatures)} temperatures for {len(idx)} rows")
         if not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon must lie between 0 and 1, not {epsilon}")
         if idx.ndim != 2 or idx.shape[1] < 1 or max_new_tokens < 0:
             raise ValueError(f"cannot add {max_new_tokens} tokens to a prompt of shape "
                              f"{tuple(idx.shape)}: it must be (bs, at least 1)")
+        temperatures = temperatures.to(idx.device, torch.float32)
         for _ in range(max_new_tokens):
             hidden = self.hidden_states(idx[:, -self.config.max_seq_len:], last_only=True)
-            next_id = choose_token(self.output(hidden[:, -1]), temperature, epsilon)
+            next_id = choose_token(self.output(hidden[:, -1]), temperatures, epsilon)
             idx = torch.cat((idx, next_id), dim=1)
         return idx
 
 
-def choose_token(logits: torch.Tensor, temperature: float, epsilon: float) -> torch.Tensor:
+def choose_token(
+    logits: torch.Tensor, temperatures: torch.Tensor, epsilon: float
+) -> torch.Tensor:
     """Epsilon sampling (Hewitt et al. 2022, https://arxiv.org/abs/2210.15191, section 4).
 
     Tokens of probability epsilon or more are kept, renormalised and drawn from; where there is
@@ -254,14 +262,16 @@ def choose_token(logits: torch.Tensor, temperature: float, epsilon: float) -> to
 
     Args:
         logits: (bs, vocab_size).
+        temperatures: (bs, 1) or (1, 1).
     Returns:
         (bs, 1), token ids.
     """
     most_likely = logits.argmax(dim=-1, keepdim=True)
-    if temperature == 0:
+    if not temperatures.any():
         return most_likely
-    probs = (logits.float() / temperature).softmax(dim=-1)
-    kept = torch.where(probs >= epsilon, probs, 0.0)  # drops NaN, too: no comparison holds for it
+    probs = (logits.float() / temperatures).softmax(dim=-1)
+    # Drops NaN, too, for which no comparison holds, and so all of a row of temperature 0.
+    kept = torch.where(probs >= epsilon, probs, 0.0)
     none_kept = (kept.sum(dim=-1, keepdim=True) == 0).type_as(kept)
     kept.scatter_add_(-1, most_likely, none_kept)
     return torch.multinomial(kept / kept.sum(dim=-1, keepdim=True), num_samples=1)

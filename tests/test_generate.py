@@ -126,6 +126,24 @@ def test_a_temperature_close_to_zero_takes_the_most_likely_token(temperature):
     assert ids.tolist() == [[0, 2, 2, 2]]
 
 
+def test_each_row_may_have_its_own_temperature():
+    """The token of odds 3 to 1 against each of three: always, 3 of 6 and, at 1/2, 9 of 12 times."""
+    torch.manual_seed(5)
+    logits, rows = [0.0, math.log(3), 0.0, 0.0], 4000
+    temperatures = [0.0] * rows + [1.0] * rows + [0.5] * rows
+    ids = model_that_says(logits).generate(
+        torch.zeros(3 * rows, 1, dtype=torch.long), 1, temperatures, epsilon=0.0)
+    shares = (ids[:, 1] == 1).double().view(3, rows).mean(dim=1)
+    expected = torch.tensor([1.0, 3 / 6, 9 / 12], dtype=torch.float64)
+    torch.testing.assert_close(shares, expected, atol=0.03, rtol=0)  # four standard deviations
+    assert shares[0] == 1
+
+
+def test_temperatures_have_to_be_one_for_each_row():
+    with pytest.raises(ValueError, match="3 temperatures for 2 rows"):
+        model_that_says([0.0] * 4).generate(torch.tensor([[0], [1]]), 1, [0.0, 1.0, 2.0])
+
+
 def test_a_seed_makes_samples_repeatable(small_checkpoint):
     model, prompt = load_pretrained(small_checkpoint), torch.tensor([[1, 2, 3]])
     texts = []
