@@ -167,6 +167,10 @@ def multiply_by_onednn() -> bool:
     Returns:
         Whether oneDNN is in use now.
     """
+    # oneDNN and PyTorch each keep a kernel for every shape met, of up to a megabyte; batches have
+    # many lengths. One step needs about 50 at most.
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "64")
     matmul = torch.backends.mkldnn.matmul
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would make it 1

@@ -1,5 +1,9 @@
 """The forward pass and its gradients, against NumPy in float64."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ import torch
 import llama
 import reference
 from config import LlamaConfig
-from conftest import SMALL
+from conftest import ROOT, SMALL
 from llama import Attention, FeedForward, LayerNorm, Llama, LlamaLayer, load_pretrained
 from utils import multiply_by_onednn
 
@@ -335,3 +339,30 @@ def test_where_products_would_be_rounded_nothing_changes(product_settings, monke
     monkeypatch.setattr(torch.nn.functional, "linear", lambda x, weight: x.bfloat16().float())
     assert not multiply_by_onednn()
     assert product_settings.fp32_precision == "ieee"
+
+
+GROWTH = """
+import torch
+from pathlib import Path
+from utils import multiply_by_onednn
+
+def pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+torch.set_num_threads(1)
+multiply_by_onednn()
+weight = torch.randn(512, 512, requires_grad=True)
+sizes = []
+for length in range(20, 320):
+    torch.nn.functional.linear(torch.randn(length, 512), weight).sum().backward()
+    sizes.append(pages())
+print((sizes[-1] - sizes[100]) / sizes[100])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc tells the memory")
+def test_kernels_for_ever_new_lengths_do_not_pile_up():
+    """oneDNN and PyTorch would keep a thousand of them each, 300 lengths taking 400 MB."""
+    run = subprocess.run([sys.executable, "-c", GROWTH], cwd=ROOT, capture_output=True, text=True,
+                         check=True)
+    assert float(run.stdout) < 0.2
