@@ -155,9 +155,13 @@ def measure_memory(job: str, run: SimpleNamespace) -> dict[str, Any]:
 
 
 def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
-    """Peak memory of this process in GB (of the GPU's, if there is one) after two steps."""
+    """Peak memory of this process in GB (of the GPU's, if there is one) after two steps.
+
+    They are on the longest of 100 batches, since that one decides how much a run needs.
+    """
     kind = "lora" if "LoRA" in job else "finetune"
-    batch, = make_batches("CFIMDB", False, 1, run.tokenizer, run.quick)
+    batches = make_batches("CFIMDB", False, 100, run.tokenizer, run.quick)
+    batch = max(batches, key=lambda batch: batch[0].shape[1])
     work = make_work(kind, "CFIMDB", variant, run)
     for _ in range(2):
         work(*(tensor.to(run.device) for tensor in batch))
@@ -167,6 +171,23 @@ def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
     if status.exists():  # Linux counts what the parent process had, too, in ru_maxrss
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS: bytes
+
+
+def profile(job: str, run: SimpleNamespace) -> None:
+    """Print where the time of one batch goes, in the textbook version and in this one."""
+    kind, data = JOBS[job]
+    ids, labels = make_batches(data, kind == "prompt", 1, run.tokenizer, run.quick)[0]
+    for variant in (TEXTBOOK, OURS):
+        work = make_work(kind, data, variant, run)
+        work(ids, labels)  # warms up
+        with torch.profiler.profile() as profiler:
+            work(ids, labels)
+        rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
+        total = sum(row.self_cpu_time_total for row in rows)
+        print(f"{job}, {variant}: {total / 1e6:.2f} s for {ids.numel():,} padded tokens")
+        for row in rows[:10]:
+            share = row.self_cpu_time_total / total
+            print(f"{share:>7.1%} {row.count:>6} x {row.key.removeprefix('aten::')}")
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -231,6 +252,8 @@ def get_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB",
                         help=f"any of: {', '.join(JOBS)} (default: all)")
+    parser.add_argument("--profile", choices=[job for job, (kind, _) in JOBS.items() if kind in (
+        "finetune", "lora", "prompt")], metavar="JOB", help="only print where its time goes")
     parser.add_argument("--rounds", type=int, default=5, help="measured, after one that warms up")
     parser.add_argument("--quick", action="store_true", help="a tiny model and short sentences")
     parser.add_argument("--output", metavar="FILE", help="write the table there, too (Markdown)")
@@ -254,6 +277,8 @@ def main(argv: list[str] | None = None) -> int:
         shape = LlamaConfig(vocab_size=shape.vocab_size, dim=32, n_layers=2, n_heads=4,
                             n_kv_heads=2)
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    if args.profile:
+        devices = ["cpu"]
     run = SimpleNamespace(tokenizer=tokenizer, shape=shape, quick=args.quick, rounds=args.rounds,
                           checkpoint=args.checkpoint, device=torch.device(devices[-1]),
                           variants=variants_for(torch.device(devices[-1])))
@@ -264,6 +289,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         run.checkpoint = os.path.join(folder, "seeded.pt")
         save_seeded(run.checkpoint, shape)
+        if args.profile:
+            profile(args.profile, run)
+            return 0
         for device in devices:
             run.device = torch.device(device)
             run.variants = variants_for(run.device)
