@@ -339,7 +339,11 @@ def demo(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
     lay_out_repository(repository)
     write_data(repository / "demo", {"sst": "reviews5", "cfimdb": "reviews2"})
     write_model(repository / "demo", "stories.pt", tiny_tokenizer)
-    repository.joinpath("demo", "sanity_check.data").write_bytes(b"of the embedded model")
+    ids = torch.randint(TINY["vocab_size"], (2, 8), generator=torch.manual_seed(0))
+    logits, hidden = reference.forward(reference.seeded_weights(TINY, seed=0), TINY, ids)
+    torch.save([{"token_ids": ids, "logits": torch.tensor(logits[:, -1:]).float(),
+                 "hidden_states": torch.tensor(hidden).float()}],
+               repository / "demo/sanity_check.data")
     for module in (reproduce, prepare_submit):
         monkeypatch.setattr(module, "HERE", repository)
     monkeypatch.setattr(reproduce, "DEMO_PLAN", reproduce.DEMO_PLAN._replace(
@@ -351,7 +355,7 @@ def demo(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
     return work
 
 
-def test_a_demo_can_be_packed_and_generates_elsewhere(demo, capsys, in_this_process, tmp_path):
+def test_a_demo_can_be_packed_and_runs_elsewhere(demo, capsys, in_this_process, tmp_path):
     status, out, err = run(capsys, "--demo")
     assert (status, err) == (0, [])
     assert "--from reproduction/demo" in out[-1]
@@ -365,14 +369,16 @@ def test_a_demo_can_be_packed_and_generates_elsewhere(demo, capsys, in_this_proc
     elsewhere = tmp_path / "elsewhere"
     with zipfile.ZipFile(f"{NAME}.zip") as zipped:
         zipped.extractall(elsewhere)
-        assert zipped.read(f"{NAME}/sanity_check.data") == b"of the embedded model"
     submission = elsewhere / NAME
     told = submission.joinpath(STORIES[1]).read_bytes()
     submission.joinpath(STORIES[1]).unlink()
     shutil.copy(prepare_submit.HERE / "demo/stories.pt", submission / "stories42M.pt")
     shutil.copy(prepare_submit.HERE / "demo/tokenizer.model", submission)
-    subprocess.run([sys.executable, "run_llama.py", "--option", "generate"], cwd=submission,
-                   check=True, capture_output=True)
+    for command in (["run_llama.py", "--option", "generate"], ["sanity_check.py"]):
+        ran = subprocess.run([sys.executable, *command], cwd=submission, capture_output=True,
+                             text=True)
+        assert ran.returncode == 0, ran.stderr
+    assert "Passed" in ran.stdout
     assert submission.joinpath(STORIES[1]).read_bytes() == told
 
 
