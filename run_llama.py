@@ -436,11 +436,11 @@ def train(
     params = get_lora_optimizer_params(model)
     optimizer = AdamW(params, lr=args.lr)
     options = options_of(args, tokenizer)
-    done, best = restore(args, model, optimizer, options, files)
-    if done:
-        args.kept = what_is_kept(args, done, files)
     shuffled = make_loader(loaders["train"].dataset, args.batch_size, tokenizer.pad_id,
                            shuffle=True)
+    done, best = restore(args, model, optimizer, options, files, steps=len(shuffled))
+    if done:
+        args.kept = what_is_kept(args, done, files)
     print(f"{what_is_trained(args, model)}; {args.epochs} epochs of {len(shuffled):,} batches on "
           f"{model.llama.device}")
 
@@ -536,17 +536,18 @@ def save_state(
     best: dict[str, Any], files: RunFiles,
 ) -> None:
     """Save what `restore` needs; parameters that are not trained stand in the checkpoint."""
-    step = optimizer.state[optimizer.param_groups[0]["params"][0]]["step"]
-    save_torch(files.state, {"options": options, "epoch": epoch, "best": best, "step": step,
+    save_torch(files.state, {"options": options, "epoch": epoch, "best": best,
                              **trained_tensors(model, optimizer)})
 
 
 def restore(
     args: argparse.Namespace, model: LlamaEmbeddingClassifier, optimizer: AdamW,
-    options: dict[str, Any], files: RunFiles,
+    options: dict[str, Any], files: RunFiles, steps: int,
 ) -> tuple[int, dict[str, Any]]:
     """Bring back an interrupted run, if --resume asks for it.
 
+    Args:
+        steps: of the optimizer, in one epoch.
     Returns:
         How many epochs are done, and epoch and dev accuracy of the best of them.
     Raises:
@@ -577,8 +578,8 @@ def restore(
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(state["model"][name])
-                optimizer.state[parameter] = {"step": state["step"]} | {
-                    moment: state[moment][name].to(parameter.device)
+                optimizer.state[parameter] = {"step": state["epoch"] * steps} | {
+                    moment: state[moment][name].to(parameter)
                     for moment in ("exp_avg", "exp_avg_sq")}
     print(f"Resuming after epoch {state['epoch']} of {args.epochs}; the best so far is epoch "
           f"{state['best']['epoch']} with dev accuracy {state['best']['dev_accuracy']:.4f}")
@@ -589,19 +590,27 @@ def check_same_run(state: Any, saved: Any, options: dict[str, Any]) -> None:
     """Raise ValueError unless both files are of a run with these options."""
     if not isinstance(state, dict) or not isinstance(state.get("options"), dict):
         raise ValueError("it is not the state of a run")
-    differing = [f"{name} ({state['options'].get(name)!s:.12}, now {value!s:.12})"
-                 for name, value in options.items() if state["options"].get(name) != value]
-    if differing:
-        raise ValueError(f"it was run with other options: {', '.join(differing)}")
-    epoch, step, best = (state.get(name) for name in ("epoch", "step", "best"))
-    if not (type(epoch) is type(step) is int and isinstance(best, dict)
-            and type(best.get("epoch")) is int and type(best.get("dev_accuracy")) is float
-            and 1 <= best["epoch"] <= epoch <= options["epochs"] and step >= epoch):
-        raise ValueError("its counts of epochs and steps are not those of a run")
+    others = differing(state["options"], options)
+    if others:
+        raise ValueError("it was run with other options: " + ", ".join(
+            f"{name} ({state['options'].get(name)!s:.12}, now {options[name]!s:.12})"
+            for name in others))
+    epoch, best = state.get("epoch"), state.get("best")
+    if not (type(epoch) is int and isinstance(best, dict) and type(best.get("epoch")) is int
+            and type(best.get("dev_accuracy")) is float
+            and 1 <= best["epoch"] <= epoch <= options["epochs"]):
+        raise ValueError("its counts of epochs are not those of a run")
     # One epoch ahead: interrupted between the writing of the two, it is about to be repeated.
-    if not isinstance(saved, dict) or saved.get("options") != options or saved.get(
-            "epoch") not in (best["epoch"], epoch + 1):
+    if not isinstance(saved, dict) or differing(saved.get("options"), options) or (
+            differing(saved, {"epoch": best["epoch"]}) and differing(saved, {"epoch": epoch + 1})):
         raise ValueError("the best model beside it is of another run")
+
+
+def differing(saved: Any, expected: dict[str, Any]) -> list[str]:
+    """Names whose values in a file, which may be of any type, are not those that are expected."""
+    saved = saved if isinstance(saved, dict) else {}
+    return [name for name, value in expected.items()
+            if type(saved.get(name)) is not type(value) or saved.get(name) != value]
 
 
 # ------------------------------------------------------------------------------------------- main

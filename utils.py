@@ -9,6 +9,7 @@ import os
 import random
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,7 +95,9 @@ def read_torch_file(path: str) -> Any:
             damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"the checksum of {damaged!r:.80} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of tensors that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file provokes, in zipfile, pickle or PyTorch

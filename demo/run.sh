@@ -9,7 +9,7 @@
 set -euo pipefail
 
 demo=$(cd "$(dirname "$0")" && pwd)
-folder=demo-run epochs=10 lr=1e-3 lora_epochs=10 lora_lr=1e-3
+folder=demo-run epochs=8 lr=1e-3 lora_epochs=8 lora_lr=1e-3
 case ${1-} in -* | "") ;; *) folder=$1; shift ;; esac
 while [ $# -gt 0 ]; do
     [ $# -gt 1 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,9 +51,11 @@ class Tally:
             self.failures.append(f"{name}: {type(error).__name__}: {error!s:.1500}")
 
 
-def check_loadable(place: Path) -> None:
-    """Whatever checkpoint stands under a final name is whole."""
+def check_loadable(place: Path, inputs: Iterable[str] = ()) -> None:
+    """Whatever checkpoint stands under a final name is whole; `inputs` may be anything."""
     for path in place.glob("*.pt"):
+        if path.name in inputs:
+            continue
         if path.name.endswith(".resume.pt"):
             read_torch_file(path)
         else:
@@ -220,7 +222,7 @@ def judge(outcome: Outcome, option: str, before: dict[str, bytes], place: Path) 
         return "correct"
     if outcome.status == 1:  # numbers that are too large to train with, or to keep in memory
         assert "training stopped" in outcome.stderr or "out of memory" in outcome.stderr, outcome
-        check_loadable(place)
+        check_loadable(place, inputs=["mutated.pt"])
         before = before | {n: c for n, c in contents(place).items() if n.endswith(".pt")}
         check_refusal(outcome, before, place, status=1)
         return "stopped"

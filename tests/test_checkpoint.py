@@ -169,6 +169,15 @@ def test_what_is_not_a_tensor_of_numbers_is_named(small_checkpoint, wrong):
     assert "norm.weight" in refusal(save(small_checkpoint, tensors))
 
 
+def test_kinds_of_tensors_that_pytorch_warns_of_are_refused_in_silence(small_checkpoint, recwarn):
+    quantized = torch.quantize_per_tensor(torch.ones(24), 0.1, 0, torch.quint8)
+    recwarn.clear()
+    path = save(small_checkpoint, tensors_of(small_checkpoint) | {"norm.weight": quantized})
+    recwarn.clear()
+    assert "norm.weight" in refusal(path)
+    assert not recwarn.list
+
+
 # What is refused: model_args
 
 

@@ -622,6 +622,30 @@ def test_other_options_than_the_interrupted_ones_are_named(
     assert said in message and "leave out --resume" in message
 
 
+@pytest.mark.parametrize("file", ["resume", "best"])
+@pytest.mark.parametrize("wrong", [torch.ones(3), {"seed": torch.ones(3)}, None], ids=str)
+def test_options_of_any_type_are_those_of_another_run(place, monkeypatch, capsys, file, wrong):
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert run_llama.main(command("lora", epochs=2)) == 130
+    capsys.readouterr()
+    path = f"my-dev-lora-output.{file}.pt"
+    torch.save(torch.load(path, weights_only=True) | {"options": wrong}, path)
+    message = refused([*command("lora", epochs=2), "--resume"], capsys)
+    assert "cannot be resumed" in message and "leave out --resume" in message
+
+
+def test_moments_of_another_precision_are_resumed_in_float32(place, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert run_llama.main(command("finetune", epochs=2)) == 130
+    path = "my-dev-finetuning-output.resume.pt"
+    state = torch.load(path, weights_only=True)
+    state["exp_avg"] = {name: moment.bfloat16() for name, moment in state["exp_avg"].items()}
+    torch.save(state, path)
+    assert run_llama.main([*command("finetune", epochs=2), "--resume"]) == 0
+
+
 def test_an_interrupted_run_is_mentioned_where_it_is_not_resumed(place, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_after(1, patch)
