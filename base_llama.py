@@ -72,16 +72,18 @@ def open_checkpoint(path: str) -> tuple[LlamaConfig, dict[str, torch.Tensor]]:
 
 
 def check_tensors(
-    expected: dict[str, torch.Tensor], tensors: dict[str, Any], where: str
+    expected: dict[str, torch.Tensor], tensors: Any, where: str
 ) -> None:
     """Make sure that tensors from a file are exactly those that are expected.
 
     Args:
         expected: names and shapes; the values do not matter.
-        tensors: of any floating-point type, from the file `where`.
+        tensors: a dict of them, of any floating-point type, from the file `where`.
     Raises:
         ValueError: naming what is missing, unexpected, of the wrong shape or kind, or not finite.
     """
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{where}: a {type(tensors).__name__} in place of tensors by name")
     problems = {
         "missing": [name for name in expected if name not in tensors],
         "unexpected": [name for name in tensors if name not in expected],

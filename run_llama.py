@@ -571,7 +571,7 @@ def restore(
         load_classifier(files.best)  # refused now rather than after the remaining epochs
         tensors = trained_tensors(model, optimizer)
         for kind, expected in tensors.items():
-            check_tensors(expected, state.get(kind, {}), kind)
+            check_tensors(expected, state.get(kind), kind)
     except ValueError as error:
         raise ValueError(f"{files.state} cannot be resumed: {error}; {afresh}") from error
     with torch.no_grad():

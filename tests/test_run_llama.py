@@ -635,6 +635,18 @@ def test_options_of_any_type_are_those_of_another_run(place, monkeypatch, capsys
     assert "cannot be resumed" in message and "leave out --resume" in message
 
 
+@pytest.mark.parametrize("wrong", [0.5, None, [], {}], ids=str)
+def test_a_state_without_moments_is_refused(place, monkeypatch, capsys, wrong):
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert run_llama.main(command("finetune", epochs=2)) == 130
+    capsys.readouterr()
+    path = "my-dev-finetuning-output.resume.pt"
+    torch.save(torch.load(path, weights_only=True) | {"exp_avg_sq": wrong}, path)
+    message = refused([*command("finetune", epochs=2), "--resume"], capsys)
+    assert "exp_avg_sq" in message and "leave out --resume" in message
+
+
 def test_moments_of_another_precision_are_resumed_in_float32(place, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_after(1, patch)
