@@ -18,7 +18,7 @@ from utils import require_file
 # From this many keys on, PyTorch's fused attention kernel is used, which does not keep the
 # (q_len, seqlen) weights for the backward pass. Below, it is slower than the formula written out
 # where oneDNN multiplies (benchmarks/README.md, benchmarks/attention.py).
-FUSED_FROM = 320
+FUSED_FROM = 256
 
 HOW_TO_GET = "`bash setup.sh` fetches stories42M.pt, or name another checkpoint"
 
