@@ -71,9 +71,7 @@ def open_checkpoint(path: str) -> tuple[LlamaConfig, dict[str, torch.Tensor]]:
     return config, weights
 
 
-def check_tensors(
-    expected: dict[str, torch.Tensor], tensors: Any, where: str
-) -> None:
+def check_tensors(expected: dict[str, torch.Tensor], tensors: Any, where: str) -> None:
     """Make sure that tensors from a file are exactly those that are expected.
 
     Args:

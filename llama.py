@@ -234,6 +234,9 @@ class Llama(LlamaPreTrainedModel):
         Raises:
             ValueError: an argument out of range.
         """
+        if idx.ndim != 2 or idx.shape[1] < 1 or max_new_tokens < 0:
+            raise ValueError(f"cannot add {max_new_tokens} tokens to a prompt of shape "
+                             f"{tuple(idx.shape)}: it must be (bs, at least 1)")
         temperatures = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1, 1)
         if not ((temperatures >= 0) & temperatures.isfinite()).all():
             raise ValueError(f"temperature must be 0 or a positive number, not {temperature}")
@@ -241,9 +244,6 @@ class Llama(LlamaPreTrainedModel):
             raise ValueError(f"{len(temperatures)} temperatures for {len(idx)} rows")
         if not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon must lie between 0 and 1, not {epsilon}")
-        if idx.ndim != 2 or idx.shape[1] < 1 or max_new_tokens < 0:
-            raise ValueError(f"cannot add {max_new_tokens} tokens to a prompt of shape "
-                             f"{tuple(idx.shape)}: it must be (bs, at least 1)")
         temperatures = temperatures.to(idx.device, torch.float32)
         for _ in range(max_new_tokens):
             hidden = self.hidden_states(idx[:, -self.config.max_seq_len:], last_only=True)
@@ -252,9 +252,7 @@ class Llama(LlamaPreTrainedModel):
         return idx
 
 
-def choose_token(
-    logits: torch.Tensor, temperatures: torch.Tensor, epsilon: float
-) -> torch.Tensor:
+def choose_token(logits: torch.Tensor, temperatures: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Epsilon sampling (Hewitt et al. 2022, https://arxiv.org/abs/2210.15191, section 4).
 
     Tokens of probability epsilon or more are kept, renormalised and drawn from; where there is

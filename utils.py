@@ -174,7 +174,9 @@ def multiply_by_onednn() -> bool:
     # many lengths. One step needs about 50 at most.
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "64")
-    matmul = torch.backends.mkldnn.matmul
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)
+    if matmul is None:  # PyTorch before 2.9
+        return False
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would make it 1
     exact = torch.equal(torch.nn.functional.linear(probe, torch.eye(512)), probe)

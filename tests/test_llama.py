@@ -341,6 +341,11 @@ def test_where_products_would_be_rounded_nothing_changes(product_settings, monke
     assert product_settings.fp32_precision == "ieee"
 
 
+def test_a_pytorch_without_that_setting_multiplies_as_it_does(monkeypatch):
+    monkeypatch.setattr(torch.backends, "mkldnn", object())
+    assert not multiply_by_onednn()
+
+
 GROWTH = """
 import torch
 from pathlib import Path
