@@ -302,7 +302,7 @@ sys.exit(reproduce.main(["--tasks", "generate", "sst-finetune"]))
 
 def test_it_can_be_stopped_and_goes_on_to_the_same_result(folder, tmp_path, monkeypatch, capsys,
                                                           in_this_process):
-    write_data(folder / "data", {"sst": "sst"}, train=150)  # so that an epoch takes a while
+    write_data(folder / "data", {"sst": "sst"}, train=500)  # so that an epoch takes a while
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE,
