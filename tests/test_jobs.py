@@ -106,7 +106,8 @@ def test_fine_tuning_on_five_classes_beats_the_majority_class(assets, sst):
     assert run_llama.main([
         "--option", "finetune", *sst, "--train", str(data / "sst-train.txt"), "--dev",
         str(data / "sst-dev.txt"), "--dev_out", "dev-finetuning-output.txt", "--test_out",
-        "test-finetuning-output.txt", "--lr", "1e-3", "--epochs", "2", "--batch_size", "32"]) == 0
+        "test-finetuning-output.txt", "--lr", "1e-3", "--epochs", "4", "--batch_size", "8",
+        "--max_sentence_len", "48"]) == 0  # small batches and short rows have less padding to read
     labels = [example.label for example in read_examples(str(data / "sst-dev.txt"))]
     predicted = [example.label for example in read_examples("dev-finetuning-output.txt")]
     assert np.mean(np.equal(labels, predicted)) > majority_share(labels) + 0.03
