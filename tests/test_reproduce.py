@@ -302,11 +302,13 @@ sys.exit(reproduce.main(["--tasks", "generate", "sst-finetune"]))
 
 def test_it_can_be_stopped_and_goes_on_to_the_same_result(folder, tmp_path, monkeypatch, capsys,
                                                           in_this_process):
-    write_data(folder / "data", {"sst": "sst"}, train=500)  # so that an epoch takes a while
+    write_data(folder / "data", {"sst": "sst"}, train=150)  # so that an epoch takes a while
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # The processes of pytest-xdist ignore this signal, which their children would inherit.
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as process:
+                          stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(
+                              signal.SIGINT, signal.SIG_DFL)) as process:
         for line in process.stdout:
             if line.strip().startswith("epoch 2/9"):
                 process.send_signal(signal.SIGINT)
