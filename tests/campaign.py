@@ -465,6 +465,17 @@ def stale_files(bench: Bench, tally: Tally, count: int, rng: random.Random) -> N
             tally.outcomes["not used"] += 1
 
 
+def sizes_of_epochs(bench: Bench, argv: list[str]) -> list[float]:
+    """Memory of a run in MiB after each of its epochs."""
+    run, sizes = bench.start(argv, bench.place("soak")), []
+    while line := run.read_line():
+        if line.startswith("epoch "):
+            pages = Path(f"/proc/{run.process.pid}/statm").read_text().split()[1]
+            sizes.append(int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    assert run.wait().status == 0
+    return sizes
+
+
 def soak(bench: Bench, tally: Tally, count: int, rng: random.Random) -> None:
     """Many epochs over the embedded reviews: memory is flat over the second half of them.
 
@@ -480,19 +491,25 @@ def soak(bench: Bench, tally: Tally, count: int, rng: random.Random) -> None:
     for split in ("train", "dev", "test"):
         changed[split] = demo / f"reviews2-{split}.txt"
     with tally.case(f"{count} epochs"):
-        run = bench.start(bench.argv("finetune", **changed), bench.place("soak"))
-        sizes = []
-        while line := run.read_line():
-            if line.startswith("epoch "):
-                pages = Path(f"/proc/{run.process.pid}/statm").read_text().split()[1]
-                sizes.append(int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        assert run.wait().status == 0 and len(sizes) == count
+        sizes = sizes_of_epochs(bench, bench.argv("finetune", **changed))
+        assert len(sizes) == count
         third, last = sizes[count // 2:count * 3 // 4], sizes[count * 3 // 4:]
         growth = min(last) - min(third)
         allowed = 16 if count >= 100 else 64  # the least of six epochs still varies by 40
         assert growth < allowed, f"{growth:.1f} MiB more in the last quarter than in the third"
         tally.outcomes[f"{max(sizes):.0f} MiB at most, growth in MiB from the third quarter to "
                        f"the last: {growth:.1f};"] = count
+
+
+def short_soak(bench: Bench, tally: Tally, count: int, rng: random.Random) -> None:
+    """The same on two dozen sentences, where batches hardly differ: a closer bound."""
+    with tally.case(f"{count} epochs"):
+        sizes = sizes_of_epochs(bench, bench.argv("finetune", epochs=count))
+        assert len(sizes) == count
+        settled = sizes[min(20, count // 2):]
+        growth = max(settled) - settled[0]
+        assert growth < 8, f"{growth:.1f} MiB more than after the first epochs"
+        tally.outcomes[f"growth in MiB after epoch {count - len(settled)}: {growth:.1f};"] = count
 
 
 # -------------------------------------------------------------------------------------------- main
@@ -513,6 +530,7 @@ CHECKS: dict[str, tuple[Check, int, int]] = {  # how many in CI, and in full
     "not_finite": (not_finite, 1, 1),
     "stale_files": (stale_files, 1, 1),
     "soak": (soak, 24, 200),
+    "short_soak": (short_soak, 15, 200),
 }
 
 
