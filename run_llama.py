@@ -286,6 +286,7 @@ def run_generate(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(args, max_len=None)
     model = load_pretrained(args.pretrained_model_path).to(device)
     check_vocabulary(args, tokenizer, model)
+    multiply_by_onednn(model.config.dim)
     prompt = torch.tensor([tokenizer.encode(args.prompt, bos=True, eos=False)], device=device)
     print(f"Continuing the prompt by {NEW_TOKENS} tokens with {args.pretrained_model_path}, on "
           f"{device}\n", flush=True)
@@ -310,6 +311,7 @@ def run_prompt(args: argparse.Namespace) -> None:
     args.num_labels = data.num_labels
     model = LlamaZeroShotClassifier(args, tokenizer, names).to(device)
     check_vocabulary(args, tokenizer, model.llama)
+    multiply_by_onednn(model.llama.config.dim)
     print(f"Zero-shot: asking {args.pretrained_model_path} about {len(data.dev):,} dev and "
           f"{len(data.test):,} test sentences, on {device}")
     data = data._replace(dev=with_question(data.dev, names), test=with_question(data.test, names))
@@ -410,6 +412,7 @@ def run_training(args: argparse.Namespace) -> None:
         args.num_labels = data.num_labels
         model = LlamaEmbeddingClassifier(args)
         check_vocabulary(args, tokenizer, model.llama)
+        multiply_by_onednn(model.llama.config.dim)
         if args.option == "lora":
             if args.lora_rank > model.llama.config.dim:
                 raise ValueError(f"--lora_rank {args.lora_rank}: larger than the width of the "
@@ -658,7 +661,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with prompt_interrupts(args):
             check_outputs(args)
-            multiply_by_onednn()
             JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:

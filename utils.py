@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 SEPARATOR = " ||| "
+ONEDNN_FROM = 512  # width of a model
 
 
 def require_file(path: str, hint: str) -> None:
@@ -160,22 +161,25 @@ def pick_device(use_gpu: bool) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def multiply_by_onednn() -> bool:
+def multiply_by_onednn(dim: int) -> bool:
     """Have oneDNN rather than MKL multiply float32 matrices on the CPU, if it does so in float32.
 
-    It is faster, most of all on AMD's processors (benchmarks/README.md). PyTorch offers it only
-    together with the permission to round to bfloat16 first, of which oneDNN makes use where the
-    processor has units for that (Intel's AMX). There everything stays as it was.
+    It is faster, most of all on AMD's processors, but first compiles a kernel for every shape,
+    which only wide models repay (benchmarks/README.md). PyTorch offers it only together with the
+    permission to round to bfloat16 first, of which oneDNN makes use where the processor has units
+    for that (Intel's AMX). There, and for narrow models, everything stays as it was.
 
+    Args:
+        dim: width of the model.
     Returns:
-        Whether oneDNN is in use now.
+        Whether oneDNN is put to use.
     """
     # oneDNN and PyTorch each keep a kernel for every shape met, of up to a megabyte; batches have
     # many lengths. One step needs about 50 at most.
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(cache, "64")
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if matmul is None:  # PyTorch before 2.9
+    if matmul is None or dim < ONEDNN_FROM:  # PyTorch before 2.9 has no such setting
         return False
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would make it 1

@@ -34,7 +34,7 @@ def seconds(attention: llama.Attention, bs: int, seqlen: int, fused: bool, train
 
 
 def main() -> None:
-    multiply_by_onednn()
+    multiply_by_onednn(dim=512)
     attention = llama.Attention(LlamaConfig())
     for train in (True, False):
         for bs, lengths in LENGTHS.items():

@@ -120,7 +120,7 @@ def make_batches(
 def our_products() -> str:
     """What `multiply_by_onednn` sets on this machine."""
     with products(TEXTBOOK, torch.device("cpu")):
-        multiply_by_onednn()
+        multiply_by_onednn(dim=512)
         return torch.backends.mkldnn.matmul.fp32_precision
 
 

@@ -327,7 +327,7 @@ def product_settings():
 @pytest.mark.parametrize("shape", [(4400, 512, 1376), (70, 512, 512), (10, 16, 3)], ids=str)
 def test_whatever_multiplies_keeps_float32(product_settings, shape):
     """Sums of n products of standard normal numbers: float32 rounding, nothing like bfloat16's."""
-    multiply_by_onednn()
+    multiply_by_onednn(dim=512)
     rows, inner, columns = shape
     x, weight = seeded(rows + columns, inner).float().split([rows, columns])
     error = torch.nn.functional.linear(x, weight) - x.double() @ weight.double().T
@@ -337,13 +337,19 @@ def test_whatever_multiplies_keeps_float32(product_settings, shape):
 def test_where_products_would_be_rounded_nothing_changes(product_settings, monkeypatch):
     product_settings.fp32_precision = "ieee"
     monkeypatch.setattr(torch.nn.functional, "linear", lambda x, weight: x.bfloat16().float())
-    assert not multiply_by_onednn()
+    assert not multiply_by_onednn(dim=512)
+    assert product_settings.fp32_precision == "ieee"
+
+
+def test_narrow_models_do_not_wait_for_kernels(product_settings):
+    product_settings.fp32_precision = "ieee"
+    assert not multiply_by_onednn(dim=288)
     assert product_settings.fp32_precision == "ieee"
 
 
 def test_a_pytorch_without_that_setting_multiplies_as_it_does(monkeypatch):
     monkeypatch.setattr(torch.backends, "mkldnn", object())
-    assert not multiply_by_onednn()
+    assert not multiply_by_onednn(dim=512)
 
 
 GROWTH = """
@@ -355,7 +361,7 @@ def pages():
     return int(Path("/proc/self/statm").read_text().split()[1])
 
 torch.set_num_threads(1)
-multiply_by_onednn()
+multiply_by_onednn(dim=512)
 weight = torch.randn(512, 512, requires_grad=True)
 sizes = []
 for length in range(20, 320):
