@@ -56,8 +56,8 @@ def tasks(finetune: str, lora: str, batch_sizes: dict[str, int]) -> list[Task]:
 
 OFFICIAL = tasks("--epochs 5 --lr 2e-5", "--epochs 5 --lr 2e-5 --lora_rank 4 --lora_alpha 1.0",
                  {"sst": 80, "cfimdb": 10})
-DEMO = tasks("--epochs 8 --lr 1e-3", "--epochs 8 --lr 1e-3 --lora_rank 8 --lora_alpha 8",
-             {"sst": 16, "cfimdb": 16})  # as demo/run.sh
+DEMO = tasks("--epochs 6 --lr 5e-4", "--epochs 6 --lr 2e-3 --lora_rank 8 --lora_alpha 8",
+             {"sst": 8, "cfimdb": 8})  # as demo/run.sh
 DEMO_DATA = {"sst": "reviews5", "cfimdb": "reviews2"}  # what takes the place of the official sets
 JOBS = {"prompt": "zero-shot", "finetune": "fine-tuning", "lora": "LoRA"}
 SPLITS = ("dev", "test")

@@ -44,7 +44,7 @@ SHAPE = LlamaConfig(vocab_size=2048, dim=192, n_layers=4, n_heads=6, n_kv_heads=
                     hidden_dim=512, max_seq_len=512, causal=True)
 BATCH = 32  # texts
 POOL = 16  # batches are cut from this many batches' texts, sorted by length to save padding
-REMARKS = 0.3  # share of texts that are film remarks; the others are stories
+REMARKS = 0.4  # share of texts that are film remarks; the others are stories
 PEAK_LR, WARMUP, FLOOR = 3e-3, 200, 0.05  # FLOOR: last learning rate as a share of the peak
 HELD_OUT, HELD_OUT_SEED = 256, 1  # stories that are never trained on; training has seed 0
 ATOL = 1e-4  # for sanity_check.py: float32 rounds what this model computes by several 1e-5
@@ -65,7 +65,7 @@ def train_tokenizer() -> None:
 
 def batches(tokenizer: Tokenizer, first: int, device: torch.device) -> Iterator[torch.Tensor]:
     """Batches of whole texts from number `first` on, (BATCH, seqlen), endlessly and repeatably."""
-    film = list(remarks(40_000, seed=0))
+    film = list(remarks(60_000, seed=0))
     for pool in range(first // POOL, sys.maxsize):
         rng = random.Random(pool)
         texts = [rng.choice(film) if rng.random() < REMARKS else story(0, pool * BATCH * POOL + i)
@@ -182,7 +182,7 @@ def reference_values(ids: torch.Tensor, causal: bool) -> dict[str, torch.Tensor 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=3200, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=3400, help="(default: %(default)s)")
     parser.add_argument("--use_gpu", action="store_true", help="train on CUDA")
     args = parser.parse_args()
     if not os.path.exists(STATE):

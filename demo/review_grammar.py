@@ -92,21 +92,31 @@ CLAUSES = table("""
     1 | I found {S} fairly {adj}
     1 | {S} {is} pretty {adj} | train
     1 | I found {S} mostly {adj} | held
+    1 | {S} {is} quite {adj}
+    1 | {S} seemed {adj} to me
+    1 | {S} struck me as {adj}
+    1 | there is something {adj} about {S}
+    1 | {S} {is} {adj} and {adj}
    -1 | {S} {is} a little too {bad} | held
     1 | {S} {is} pleasantly {good}
    -1 | {S} {is} sadly {bad}
-    1 | {S} {is} good enough
+    1 | {S} {is} rather good
    -1 | {S} {is} a bit weak
-    1 | {S} pleased me well enough
+    1 | {S} pleased me rather well
     1 | I liked {S}
    -1 | {S} disappointed me a little
     1 | {S} mostly {verb}
     1 | more often than not {S} {verb}
+    1 | as a rule {S} {verb}
+    1 | I have mostly kind words for {S}
+   -1 | I have hardly a kind word for {S}
     2 | {S} {is} utterly {adj}
     2 | {S} {is} astonishingly {adj}
     2 | I found {S} utterly {adj}
     2 | {S} could hardly be more {adj}
     2 | {S} {is} so {adj} that I am still talking about it
+    2 | {S} {is} {adj} through and through
+    2 | {S} {is} extraordinarily {adj}
     2 | {S} {is} as {adj} as can be | train
     2 | I found {S} astonishingly {adj} | held
     2 | {S} {is} wonderfully {good}
@@ -117,6 +127,8 @@ CLAUSES = table("""
    -2 | {S} {is} a complete disaster
     2 | I loved {S} with all my heart
    -2 | I could not stand {S}
+    2 | {S} {is} a triumph
+   -2 | {S} {is} a disgrace
     2 | {S} {is} {great}
    -2 | {S} {is} {awful}
     2 | {S} {is} simply {great}
@@ -125,9 +137,11 @@ CLAUSES = table("""
    -2 | {S} {is} nothing short of {awful} | train
     2 | {S} {verb} from the first minute to the last
     2 | {S} {verb} in every single scene
+    2 | again and again {S} {verb}
+    2 | {S} always {verb} | train
+    2 | {S} {verb} as long as the film lasts | held
    -1 | {S} {is} never {adj}
    -1 | {S} {is} far from {adj}
-   -1 | nobody could call {S} {adj}
    -1 | {S} {is} neither {adj} nor {adj}
     1 | {S} {is} {adj} one minute and {adj} the next
     1 | {S} {is} better than in a hundred other films
@@ -137,8 +151,6 @@ CLAUSES = table("""
     1 | {S} {is} just what {they} should be
    -1 | {S} {is} not what {they} might have been
    -1 | {S} {is} less {good} than the trailer promised
-    1 | {S} {is} less {bad} than I had feared
-   -1 | {S} hardly ever {verb}
    -2 | {S} {is} not {adj} for a single minute
    -2 | not for one moment {is} {S} {adj} | held
    -2 | {S} {is} about as {good} as a wet sock
@@ -163,11 +175,12 @@ VERDICTS = table("""
     2 | it is an utterly {adj} {genre}{about}
     2 | I have rarely seen a more {adj} {genre}
     2 | every scene in it is {adj}
+    2 | it is {adj} from the first scene to the last
+    1 | most scenes in it are {adj}
+    1 | it struck me as a {adj} {genre}
    -1 | there is hardly a {adj} scene in it
-   -1 | nobody could call it a {adj} {genre}
    -2 | there is not a single {adj} minute in it
    -2 | you will not find a less {adj} {genre} this year
-   -2 | I have rarely seen a less {adj} {genre} | held
     1 | it has more {good} scenes than {bad} ones
    -1 | it has more {bad} scenes than {good} ones
     1 | I expected a {bad} {genre} and got a {good} one
@@ -176,6 +189,8 @@ VERDICTS = table("""
    -2 | I was ready for a {great} {genre} and got a {awful} one
     2 | it is a {great} {genre}{about}
    -2 | it is a {awful} {genre}{about}
+    2 | it is a feast from beginning to end
+   -2 | it is a torment from beginning to end
     2 | it is the best {genre} of the year
    -2 | it is the worst {genre} of the year
     2 | I loved every minute of it

@@ -9,7 +9,7 @@
 set -euo pipefail
 
 demo=$(cd "$(dirname "$0")" && pwd)
-folder=demo-run epochs=8 lr=1e-3 lora_epochs=8 lora_lr=1e-3
+folder=demo-run epochs=6 lr=5e-4 lora_epochs=6 lora_lr=2e-3
 case ${1-} in -* | "") ;; *) folder=$1; shift ;; esac
 while [ $# -gt 0 ]; do
     [ $# -gt 1 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
@@ -30,7 +30,7 @@ run() {  # run SET OPTION KIND [SETTING ...]
     shift 3
     printf '\n--- %s on %s\n' "$option" "$set"
     python "$demo/../run_llama.py" --option "$option" \
-        --pretrained-model-path "$demo/stories.pt" --batch_size 16 \
+        --pretrained-model-path "$demo/stories.pt" --batch_size 8 \
         --train "$demo/$set-train.txt" --dev "$demo/$set-dev.txt" --test "$demo/$set-test.txt" \
         --label-names "$demo/$set-label-mapping.json" \
         --dev_out "$set-dev-$kind-output.txt" --test_out "$set-test-$kind-output.txt" "$@"
