@@ -122,20 +122,18 @@ def test_sentences_are_tokenized_once(sst, monkeypatch):
     assert len(seen) == sum(SIZES.values())
 
 
-def test_fine_tuning_tells_the_extremes_apart(assets, sst, tmp_path):
-    lines = (assets / "data/sst-train.txt").read_text(encoding="utf-8").splitlines(True)
-    # Two classes that a model of 260,000 parameters can tell apart within a minute.
-    extremes = [line.replace("4 |||", "1 |||", 1) for line in lines if line[0] in "04"]
-    extremes = np.random.default_rng(0).permutation(extremes).tolist()
-    (tmp_path / "train.txt").write_text("".join(extremes[:1400]), encoding="utf-8")
-    (tmp_path / "dev.txt").write_text("".join(extremes[1400:1700]), encoding="utf-8")
-    (tmp_path / "test.txt").write_text("".join(extremes[1700:1760]), encoding="utf-8")
+def test_fine_tuning_the_embedded_model_tells_good_from_bad(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo = Path(run_llama.__file__).parent / "demo"
+    files = {split: str(demo / f"reviews2-{split}.txt") for split in ("train", "dev", "test")}
     assert run_llama.main([
-        "--option", "finetune", *sst, "--dev_out", "dev-finetuning-output.txt", "--test_out",
-        "test-finetuning-output.txt", "--lr", "2e-3", "--epochs", "4", "--batch_size", "8"]) == 0
-    labels = [example.label for example in read_examples("dev.txt")]
+        "--option", "finetune", "--pretrained-model-path", str(demo / "stories.pt"), "--train",
+        files["train"], "--dev", files["dev"], "--test", files["test"], "--dev_out",
+        "dev-finetuning-output.txt", "--test_out", "test-finetuning-output.txt", "--lr", "5e-4",
+        "--epochs", "3", "--batch_size", "8"]) == 0
+    labels = [example.label for example in read_examples(files["dev"])]
     predicted = [example.label for example in read_examples("dev-finetuning-output.txt")]
-    assert np.mean(np.equal(labels, predicted)) > majority_share(labels) + 0.05
+    assert np.mean(np.equal(labels, predicted)) > majority_share(labels) + 0.1
 
 
 def test_placeholder_labels_are_said_and_not_scored(sst, capsys):
