@@ -1,56 +1,70 @@
 """The shape of a Llama model."""
 
-from dataclasses import dataclass
+from typing import Any
 
-LARGEST = 2**20  # keeps a damaged checkpoint from asking for more memory than any real model
 
-@dataclass
 class LlamaConfig:
     """Everything that determines the shapes of a model's tensors and what is computed with them.
 
-    A checkpoint stores these fields as its `model_args`; the defaults are those of stories42M.
+    A checkpoint stores these values as its `model_args`; the defaults are those of stories42M.
 
+    Args:
+        dim: width of the residual stream; `hidden_dim`, of the feed-forward layer. None: 2/3 of
+            4 dim, rounded up to a multiple of `multiple_of`.
+        n_heads: query heads; `n_kv_heads`, key/value heads. None: as many.
+        max_seq_len: how many tokens `Llama.generate` looks back at.
+        kwargs: become attributes, since checkpoints carry keys of other programs. This model uses
+            one of them, `causal`: whether a position attends to itself and earlier ones only.
     Raises:
-        ValueError: a field has the wrong type or a value that no model can have.
+        ValueError: a value that no model can have.
     """
 
-    vocab_size: int = 32000
-    dim: int = 512  # width of the residual stream
-    dropout: float = 0.0
-    n_layers: int = 8
-    n_heads: int = 8  # query heads
-    n_kv_heads: int | None = 8  # key/value heads; None means n_heads
-    max_seq_len: int = 1024  # in tokens; limits generation only
-    layer_norm_eps: float = 1e-5
-    multiple_of: int = 32  # hidden_dim is rounded up to a multiple of this
-    hidden_dim: int | None = None  # feed-forward width; None: 2/3 of 4*dim, rounded up
-    causal: bool = False  # the reference attends to every position, later ones and padding included
+    model_type = "llama"
 
-    def __post_init__(self) -> None:
-        if self.n_kv_heads is None:
-            self.n_kv_heads = self.n_heads
-        for name in ("vocab_size", "dim", "n_layers", "n_heads", "n_kv_heads", "max_seq_len",
-                     "multiple_of", "hidden_dim"):
-            value = getattr(self, name)
-            if value is None and name == "hidden_dim":
-                continue
-            if type(value) is not int or not 1 <= value <= LARGEST:
-                raise ValueError(
-                    f"{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
-        for name, below in (("dropout", 1.0), ("layer_norm_eps", float("inf"))):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < below:
-                raise ValueError(f"{name} must be a number in [0, {below}), not {value!r}")
-        if type(self.causal) is not bool:
-            raise ValueError(f"causal must be true or false, not {self.causal!r}")
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_heads={self.n_heads} is not divisible by n_kv_heads={self.n_kv_heads}")
+    def __init__(
+        self,
+        vocab_size: int = 32000,
+        dim: int = 512,
+        dropout: float = 0.0,
+        n_layers: int = 8,
+        n_heads: int = 8,
+        n_kv_heads: int | None = 8,
+        max_seq_len: int = 1024,
+        layer_norm_eps: float = 1e-5,
+        multiple_of: int = 32,
+        hidden_dim: int | None = None,
+        position_embedding_type: str = "rotary",
+        use_cache: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.dim = dim
+        self.dropout = dropout
+        self.n_layers = n_layers
+        self.n_heads = n_heads
+        self.n_kv_heads = n_kv_heads
+        self.max_seq_len = max_seq_len
+        self.layer_norm_eps = layer_norm_eps
+        self.multiple_of = multiple_of
+        self.hidden_dim = hidden_dim
+        self.position_embedding_type = position_embedding_type
+        self.use_cache = use_cache
+        for name, value in kwargs.items():
+            setattr(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        kv_heads = self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+        hidden_dim = 1 if self.hidden_dim is None else self.hidden_dim
+        for size in (self.vocab_size, self.dim, self.n_layers, self.n_heads, kv_heads,
+                     self.max_seq_len, self.multiple_of, hidden_dim):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"sizes must be whole numbers from 1, not {size!r:.40}")
+        for value in (self.dropout, self.layer_norm_eps):
+            if not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise ValueError(f"dropout and layer_norm_eps must be in [0, 1), not {value!r:.40}")
+        if self.n_heads % kv_heads:
+            raise ValueError(f"n_heads={self.n_heads} is not divisible by n_kv_heads={kv_heads}")
         if self.dim % (2 * self.n_heads):
-            raise ValueError(f"dim={self.dim} does not divide into n_heads={self.n_heads} heads "
-                             "of even width (rotary embeddings turn pairs)")
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.dim // self.n_heads
+            raise ValueError(f"dim={self.dim} does not divide into n_heads={self.n_heads} heads of "
+                             "even width (rotary embeddings rotate pairs)")

@@ -2,55 +2,56 @@
 LayerNorm in place of RMSNorm, and attention without a mask unless the configuration is causal.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
+import sys
+import zipfile
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from base_llama import LlamaPreTrainedModel, load_weights, open_checkpoint
+from base_llama import LlamaPreTrainedModel
 from config import LlamaConfig
 from rope import apply_rotary_emb
-from utils import require_file
 
-# From this many keys on, PyTorch's fused attention kernel is used, which does not keep the
-# (q_len, seqlen) weights for the backward pass. Below, it is slower than the formula written out
-# where oneDNN multiplies (benchmarks/README.md, benchmarks/attention.py).
+# On a CPU, PyTorch's fused attention kernel pays off from this many keys on (benchmarks/README.md).
 FUSED_FROM = 256
-
-HOW_TO_GET = "`bash setup.sh` fetches stories42M.pt, or name another checkpoint"
 
 
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension.
 
     Ba et al. 2016 (https://arxiv.org/abs/1607.06450), eq. 4, with the population variance.
-    Computed in float32 at least, returned in the dtype of the input.
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def compute_layernorm(self, x: torch.Tensor) -> torch.Tensor:
-        """The formula, term by term. `forward` has PyTorch's fused kernel compute the same."""
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        """(x - mean) / sqrt(var + eps), without weight and bias."""
         var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-        return (x - mean) / torch.sqrt(var + self.eps) * self.weight + self.bias
+        return (x - mean) / torch.sqrt(var + self.eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, dim) to (…, dim)."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.layer_norm(wide, self.weight.shape, self.weight, self.bias, self.eps).type_as(x)
+        """(…, dim) to (…, dim), in float32 at least, returned in the dtype of `x`.
+
+        PyTorch's fused kernel computes `_norm(x) * weight + bias` in one pass over memory.
+        """
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        return F.layer_norm(x.to(wide), weight.shape, weight, bias, self.eps).type_as(x)
 
 
 @lru_cache(maxsize=16)
 def causal_mask(q_len: int, seqlen: int, device: torch.device) -> torch.Tensor:
-    """(q_len, seqlen), true where one of the last q_len positions may look: not at later ones."""
-    with torch.inference_mode(False):
+    """(q_len, seqlen), true where one of the last q_len positions may attend: not to later ones."""
+    with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         return torch.ones(q_len, seqlen, dtype=torch.bool, device=device).tril(seqlen - q_len)
 
 
@@ -62,11 +63,14 @@ class Attention(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.n_heads = config.n_heads
-        self.n_kv_heads = config.n_kv_heads
-        self.head_dim = config.head_dim
+        self.n_kv_heads = config.n_heads if config.n_kv_heads is None else config.n_kv_heads
+        # "local" as in Meta's code, which divides the heads among GPUs; here all are local.
+        self.n_local_heads = config.n_heads
+        self.n_local_kv_heads = self.n_kv_heads
+        self.n_rep = self.n_local_heads // self.n_local_kv_heads
+        self.head_dim = config.dim // config.n_heads
         self.max_seq_len = config.max_seq_len
-        self.causal = config.causal
+        self.causal = getattr(config, "causal", False)
         kv_dim = self.n_kv_heads * self.head_dim
         self.compute_query = nn.Linear(config.dim, config.dim, bias=False)
         self.compute_key = nn.Linear(config.dim, kv_dim, bias=False)
@@ -74,6 +78,7 @@ class Attention(nn.Module):
         self.compute_output = nn.Linear(config.dim, config.dim, bias=False)
         self.attn_dropout = nn.Dropout(config.dropout)
         self.resid_dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
 
     def compute_query_key_value_scores(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -81,33 +86,33 @@ class Attention(nn.Module):
         """softmax(Q Kᵀ / sqrt(head_dim)) V (Vaswani et al. 2017, eq. 1), dropout on the weights.
 
         Args:
-            query: (bs, n_heads, q_len, head_dim), the last q_len of the positions.
-            key, value: (bs, n_heads, seqlen, head_dim).
+            query: (bs, n_local_heads, q_len, head_dim), the last q_len of the positions.
+            key, value: (bs, n_local_heads, seqlen, head_dim).
         Returns:
-            (bs, n_heads, q_len, head_dim).
+            (bs, n_local_heads, q_len, head_dim).
         """
         q_len, seqlen = query.shape[-2], key.shape[-2]
-        # The last position alone may look everywhere: no mask to apply.
+        # The last position alone may attend to all: nothing to mask.
         mask = causal_mask(q_len, seqlen, key.device) if self.causal and q_len > 1 else None
-        if seqlen >= FUSED_FROM:
+        if key.is_cuda or seqlen >= FUSED_FROM:  # the same formula
             dropout_p = self.attn_dropout.p if self.training else 0.0
             return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
-        scores = query @ key.transpose(-2, -1) / math.sqrt(self.head_dim)
+        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf)
-        weights = self.attn_dropout(scores.softmax(dim=-1))  # (bs, n_heads, q_len, seqlen)
+        weights = self.attn_dropout(scores.softmax(dim=-1))  # (bs, n_local_heads, q_len, seqlen)
         return weights @ value
 
     def forward(self, x: torch.Tensor, last_only: bool = False) -> torch.Tensor:
         """Mix the positions of (bs, seqlen, dim); with `last_only` the result is (bs, 1, dim)."""
-        asking = x[:, -1:] if last_only else x
-        query = self.compute_query(asking).unflatten(-1, (self.n_heads, self.head_dim))
-        key = self.compute_key(x).unflatten(-1, (self.n_kv_heads, self.head_dim))
-        value = self.compute_value(x).unflatten(-1, (self.n_kv_heads, self.head_dim))
+        query = self.compute_query(x[:, -1:] if last_only else x)
+        query = query.unflatten(-1, (-1, self.head_dim))  # (bs, q_len, n_local_heads, head_dim)
+        key = self.compute_key(x).unflatten(-1, (-1, self.head_dim))
+        value = self.compute_value(x).unflatten(-1, (-1, self.head_dim))
         query, key = apply_rotary_emb(query, key, self.head_dim, self.max_seq_len)
-        if self.n_kv_heads < self.n_heads:
-            key, value = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=2)
-                          for t in (key, value))
+        if self.n_rep > 1:
+            key = key.repeat_interleave(self.n_rep, dim=2)  # (bs, seqlen, n_local_heads, head_dim)
+            value = value.repeat_interleave(self.n_rep, dim=2)
         query, key, value = (t.transpose(1, 2) for t in (query, key, value))
         mixed = self.compute_query_key_value_scores(query, key, value)
         mixed = mixed.transpose(1, 2).flatten(-2)  # (bs, q_len, dim)
@@ -140,11 +145,14 @@ class FeedForward(nn.Module):
 
 
 class LlamaLayer(nn.Module):
-    """Pre-norm transformer layer: attention, then feed-forward, each added to what comes in."""
+    """Pre-norm transformer layer: attention, then feed-forward, each added to its input."""
 
     def __init__(self, layer_id: int, config: LlamaConfig) -> None:
         super().__init__()
         self.layer_id = layer_id
+        self.n_heads = config.n_heads
+        self.dim = config.dim
+        self.head_dim = config.dim // config.n_heads
         self.attention = Attention(config)
         self.feed_forward = FeedForward(
             config.dim, config.hidden_dim, config.multiple_of, config.dropout)
@@ -152,7 +160,7 @@ class LlamaLayer(nn.Module):
         self.ffn_norm = LayerNorm(config.dim, config.layer_norm_eps)
 
     def forward(self, x: torch.Tensor, last_only: bool = False) -> torch.Tensor:
-        """(bs, seqlen, dim) to the same, or to (bs, 1, dim): the last position alone."""
+        """(bs, seqlen, dim) to the same, or with `last_only` to (bs, 1, dim): the last position."""
         residual = x[:, -1:] if last_only else x
         h = residual + self.attention(self.attention_norm(x), last_only)
         return h + self.feed_forward(self.ffn_norm(h))
@@ -163,71 +171,52 @@ class Llama(LlamaPreTrainedModel):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
-        self.tok_embeddings = nn.Embedding.from_pretrained(  # nn.Embedding itself draws at random
-            torch.empty(config.vocab_size, config.dim), freeze=False)
+        self.params = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(LlamaLayer(i, config) for i in range(config.n_layers))
         self.norm = LayerNorm(config.dim, config.layer_norm_eps)
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.output.weight = self.tok_embeddings.weight  # tied (Press & Wolf 2017)
         self.init_weights()
-
-    def tie_loaded_weights(self, where: str) -> None:
-        """Make the output layer and the token embedding one parameter again after loading.
-
-        Raises:
-            ValueError: the two differ in the file `where`.
-        """
-        if not torch.equal(self.output.weight, self.tok_embeddings.weight):
-            raise ValueError(f"{where}: output.weight differs from tok_embeddings.weight, to "
-                             "which this model ties it")
-        self.output.weight = self.tok_embeddings.weight
-
-    def hidden_states(self, tokens: torch.Tensor, last_only: bool = False) -> torch.Tensor:
-        """What the model knows at each position, after the last norm.
-
-        Args:
-            tokens: (bs, seqlen), token ids; seqlen may exceed max_seq_len.
-            last_only: keep the last position alone. In the last layer everything but keys and
-                values is then computed for that position only; the values are the same.
-        Returns:
-            (bs, seqlen, dim), or (bs, 1, dim) with `last_only`.
-        """
-        h = self.dropout(self.tok_embeddings(tokens))
-        *lower, top = self.layers
-        for layer in lower:
-            h = layer(h)
-        return self.norm(top(h, last_only))
+        # Smaller with depth, as in GPT-2; that it is w3 rather than w2 is llama2.c's choice.
+        for name, parameter in self.named_parameters():
+            if name.endswith(("w3.weight", "compute_output.weight")):
+                nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layers))
 
     def forward(
-        self, tokens: torch.Tensor, targets: torch.Tensor | None = None
+        self, tokens: torch.Tensor, targets: torch.Tensor | None = None, last_only: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score the next token.
 
         Args:
-            tokens: (bs, seqlen), token ids.
+            tokens: (bs, seqlen), token ids; seqlen may exceed max_seq_len.
             targets: if given (its values are not used), every position is scored.
+            last_only: return the last position alone. In the last layer everything but keys and
+                values is then computed for that position only, which saves a tenth of the work.
         Returns:
             logits: (bs, 1, vocab_size) for the last position, or (bs, seqlen, vocab_size).
-            hidden: (bs, seqlen, dim), every position after the last norm.
+            hidden: (bs, seqlen, dim), hidden states after the final norm, or (bs, 1, dim).
         """
-        hidden = self.hidden_states(tokens)
+        h = self.dropout(self.tok_embeddings(tokens))  # (bs, seqlen, dim)
+        *lower, top = self.layers
+        for layer in lower:
+            h = layer(h)
+        hidden = self.norm(top(h, last_only))
         return self.output(hidden[:, -1:] if targets is None else hidden), hidden
 
     @torch.inference_mode()
     def generate(
-        self, idx: torch.Tensor, max_new_tokens: int,
-        temperature: float | Sequence[float] = 1.0, epsilon: float = 0.05,
+        self, idx: torch.Tensor, max_new_tokens: int, temperature: float = 1.0,
+        epsilon: float = 0.05,
     ) -> torch.Tensor:
-        """Continue token sequences one token at a time, seeing the last max_seq_len tokens.
+        """Continue token sequences one token at a time, each from the last max_seq_len tokens.
 
         Call it in `eval()` mode. Random choices come from PyTorch's global generator.
 
         Args:
             idx: (bs, seqlen), token ids, at least one each.
-            max_new_tokens: how many tokens to add.
-            temperature: 0 for the most likely token, else logits are divided by it; or one
-                temperature for each row.
+            temperature: 0 for the most likely token; otherwise logits are divided by it.
             epsilon: in [0, 1]; tokens less likely than this are never drawn.
         Returns:
             (bs, seqlen + max_new_tokens).
@@ -237,45 +226,36 @@ class Llama(LlamaPreTrainedModel):
         if idx.ndim != 2 or idx.shape[1] < 1 or max_new_tokens < 0:
             raise ValueError(f"cannot add {max_new_tokens} tokens to a prompt of shape "
                              f"{tuple(idx.shape)}: it must be (bs, at least 1)")
-        temperatures = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1, 1)
-        if not ((temperatures >= 0) & temperatures.isfinite()).all():
+        if not 0 <= temperature < math.inf:
             raise ValueError(f"temperature must be 0 or a positive number, not {temperature}")
-        if len(temperatures) not in (1, len(idx)):
-            raise ValueError(f"{len(temperatures)} temperatures for {len(idx)} rows")
         if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must lie between 0 and 1, not {epsilon}")
-        temperatures = temperatures.to(idx.device, torch.float32)
+            raise ValueError(f"epsilon must be between 0 and 1, not {epsilon}")
         for _ in range(max_new_tokens):
-            hidden = self.hidden_states(idx[:, -self.config.max_seq_len:], last_only=True)
-            next_id = choose_token(self.output(hidden[:, -1]), temperatures, epsilon)
+            logits, _ = self(idx[:, -self.params.max_seq_len:], last_only=True)
+            next_id = choose_token(logits[:, -1], temperature, epsilon)
             idx = torch.cat((idx, next_id), dim=1)
         return idx
 
 
-def choose_token(logits: torch.Tensor, temperatures: torch.Tensor, epsilon: float) -> torch.Tensor:
+def choose_token(logits: torch.Tensor, temperature: float, epsilon: float) -> torch.Tensor:
     """Epsilon sampling (Hewitt et al. 2022, https://arxiv.org/abs/2210.15191, section 4).
 
-    Tokens of probability epsilon or more are kept, renormalised and drawn from; where there is
-    none, the most likely one is taken, as it always is at temperature 0.
+    Keep the tokens of probability epsilon or more, renormalize, and draw; where there is none, and
+    at temperature 0, take the most likely token.
 
-    Args:
-        logits: (bs, vocab_size).
-        temperatures: (bs, 1) or (1, 1).
-    Returns:
-        (bs, 1), token ids.
+    (bs, vocab_size) to (bs, 1), token ids.
     """
     most_likely = logits.argmax(dim=-1, keepdim=True)
-    if not temperatures.any():
+    if temperature == 0:
         return most_likely
-    probs = (logits.float() / temperatures).softmax(dim=-1)
-    # Drops NaN, too, for which no comparison holds, and so all of a row of temperature 0.
+    probs = (logits.float() / temperature).softmax(dim=-1)
     kept = torch.where(probs >= epsilon, probs, 0.0)
-    none_kept = (kept.sum(dim=-1, keepdim=True) == 0).type_as(kept)
-    kept.scatter_add_(-1, most_likely, none_kept)
+    none_kept = kept.sum(dim=-1, keepdim=True) == 0
+    kept.scatter_add_(-1, most_likely, none_kept.type_as(kept))
     return torch.multinomial(kept / kept.sum(dim=-1, keepdim=True), num_samples=1)
 
 
-# How the tinyllamas releases of llama2.c name what the course calls otherwise.
+# What the tinyllamas releases of llama2.c call otherwise than the course does.
 LLAMA2C_NAMES = {
     ".wq.": ".compute_query.",
     ".wk.": ".compute_key.",
@@ -285,42 +265,104 @@ LLAMA2C_NAMES = {
 LLAMA2C_BUFFERS = ("freqs_cos", "freqs_sin")
 
 
-def to_course_names(weights: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
-    """Give the tensors of a checkpoint the course's names and drop llama2.c's RoPE tables."""
-    renamed: dict[str, torch.Tensor] = {}
-    for name, tensor in weights.items():
-        name = name.removeprefix("_orig_mod.")
-        for theirs, ours in LLAMA2C_NAMES.items():
-            name = name.replace(theirs, ours)
-        if name in renamed:
-            raise ValueError(f"{where}: two tensors for {name}")
-        if name not in LLAMA2C_BUFFERS:
-            renamed[name] = tensor
-    return renamed
+class CheckpointError(ValueError):
+    """A file does not hold what is to be loaded from it; the message says so in one line."""
+
+
+def load_file(path: str) -> Any:
+    """Load an untrusted file of `torch.save` onto the CPU, without executing what it contains.
+
+    Raises:
+        OSError: it cannot be read.
+        CheckpointError: it is damaged, or holds more than tensors, containers, numbers and texts.
+    """
+    try:
+        if zipfile.is_zipfile(path):  # torch.save's format since PyTorch 1.6
+            with zipfile.ZipFile(path) as archive:
+                # torch.load skips the checksums: a flipped bit would become a wrong weight.
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"wrong checksum of {damaged}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file provokes in zipfile, pickle or PyTorch
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: damaged, cut short, or not a plain PyTorch file "
+                              f"({reason:.200}); get it again") from error
 
 
 def load_pretrained(checkpoint: str) -> Llama:
     """Load a checkpoint onto the CPU, in float32 and in evaluation mode.
 
     Args:
-        checkpoint: a `.pt` file with `model` (state dict, in the course's or llama2.c's naming)
-            and `model_args` (the fields of `LlamaConfig`).
+        checkpoint: a `.pt` file with `model` (a state dict, in the course's or llama2.c's naming)
+            and `model_args` (keyword arguments of `LlamaConfig`).
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, not a checkpoint, or its tensors are not exactly the model's.
+        OSError: it cannot be read.
+        CheckpointError: it is damaged, not a checkpoint, or its tensors are not those of the model.
     """
-    require_file(checkpoint, HOW_TO_GET)
-    config, weights = open_checkpoint(checkpoint)
-    weights = to_course_names(weights, checkpoint)
+    saved = load_file(checkpoint)
+    if isinstance(saved, dict) and "model_config" in saved:
+        raise CheckpointError(f"{checkpoint}: a trained classifier, not a language model; name the "
+                              "checkpoint that it was trained from")
+    if not isinstance(saved, dict) or not all(
+            isinstance(saved.get(part), dict) for part in ("model", "model_args")):
+        raise CheckpointError(f"{checkpoint}: not a checkpoint; it must hold a dict with `model` "
+                              "(a state dict) and `model_args`")
     with torch.device("meta"):  # shapes only: the weights come from the file
-        model = Llama(config)
-    if "tok_embeddings.weight" in weights:
-        weights.setdefault("output.weight", weights["tok_embeddings.weight"])
-    # Checkpoints of RMSNorm models have no biases. Some of them but not all would be damage.
+        model = Llama(read_config(saved["model_args"], checkpoint))
+    load_weights(model, saved["model"], checkpoint)
+    return model.eval()
+
+
+def read_config(model_args: dict[str, Any], where: str) -> LlamaConfig:
+    """Make a configuration of a checkpoint's `model_args`; mention the keys that have no effect."""
+    used = {*inspect.signature(LlamaConfig).parameters, "causal"}
+    if unused := [str(key) for key in model_args if key not in used]:
+        print(f"{where}: model_args has keys that this model does not use: {', '.join(unused)}",
+              file=sys.stderr)
+    try:
+        return LlamaConfig(**model_args)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: model_args describes no model: {error}") from error
+
+
+def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> None:
+    """Make the tensors of a checkpoint the parameters of `model`, all of them or none."""
+    weights = {}
+    for name, tensor in saved.items():
+        name = str(name).removeprefix("_orig_mod.")
+        for theirs, ours in LLAMA2C_NAMES.items():
+            name = name.replace(theirs, ours)
+        if name not in LLAMA2C_BUFFERS:
+            weights[name] = to_weight(tensor, f"{where}: {name}")
+    embedding, output = "tok_embeddings.weight", "output.weight"
+    if embedding in weights or output in weights:
+        weights.setdefault(embedding, weights.get(output))
+        weights.setdefault(output, weights[embedding])
+        if not torch.equal(weights[embedding], weights[output]):
+            raise CheckpointError(f"{where}: {output} differs from {embedding}; this model has one "
+                                  "parameter for both")
+    # Checkpoints of RMSNorm models have no biases. Some without the others would be damage.
     biases = {name: torch.zeros(parameter.shape, device="cpu")
               for name, parameter in model.named_parameters() if name.endswith("norm.bias")}
     if biases.keys().isdisjoint(weights):
         weights |= biases
-    load_weights(model, weights, checkpoint)
-    model.tie_loaded_weights(checkpoint)
-    return model.eval()
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        problems = "; ".join(line.strip() for line in str(error).split("\n")[1:])
+        raise CheckpointError(f"{where}: does not fit the model: {problems}") from error
+    model.output.weight = model.tok_embeddings.weight
+
+
+def to_weight(tensor: Any, where: str) -> torch.Tensor:
+    """Copy a tensor from a file as contiguous float32 that shares its memory with no other."""
+    if not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+            and tensor.layout == torch.strided):
+        raise CheckpointError(f"{where}: not a dense floating-point tensor")
+    weight = tensor.detach().to(torch.float32, copy=True).contiguous()
+    if not weight.isfinite().all():
+        raise CheckpointError(f"{where}: contains NaN or infinity")
+    return weight

@@ -6,21 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from llama import Attention
-
 # The literature usually adapts query and value alone; the published results adapt all four.
 PROJECTIONS = ("compute_query", "compute_key", "compute_value", "compute_output")
 
 
 class LoRALayer(nn.Module):
-    """h = W0 x + (alpha / rank) B A x (section 4.1), with W0 frozen.
+    """h = W0 x + (alpha / rank) B A x (Hu et al. 2021, eq. 3), with W0 frozen.
 
-    A starts random and B at zero, so the layer starts as the original one.
+    A is random and B zero at first, so the layer starts out as the original one.
 
     Args:
-        original_layer: the linear layer W0, (in_features) to (out_features), kept and frozen.
+        original_layer: the linear layer W0, in_features to out_features; kept and frozen.
         rank: of the update, at least 1.
-        alpha: its scale, divided by the rank.
+        alpha: scale of the update, divided by the rank.
     Raises:
         ValueError: a rank below 1.
     """
@@ -29,8 +27,10 @@ class LoRALayer(nn.Module):
         super().__init__()
         if rank < 1:
             raise ValueError(f"the LoRA rank must be at least 1, not {rank}")
+        self.rank, self.alpha, self.scaling = rank, alpha, alpha / rank
+        self.was_trained = {
+            name: p.requires_grad for name, p in original_layer.named_parameters()}
         self.original_layer = original_layer.requires_grad_(False)
-        self.scaling = alpha / rank
         weight = original_layer.weight
         self.lora_A = nn.Parameter(weight.new_empty(rank, original_layer.in_features))
         self.lora_B = nn.Parameter(weight.new_zeros(original_layer.out_features, rank))
@@ -38,78 +38,63 @@ class LoRALayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in_features) to (…, out_features)."""
-        scaled_B = self.scaling * self.lora_B  # smaller than the update would be to scale
+        scaled_B = self.scaling * self.lora_B  # cheaper than scaling the update, which is larger
         return self.original_layer(x) + F.linear(F.linear(x, self.lora_A), scaled_B)
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
-        """Fold (alpha / rank) B A into the original layer, which takes the place of this one."""
+        """Fold (alpha / rank) B A into the original layer; return that, as trainable as before."""
         self.original_layer.weight += self.scaling * self.lora_B @ self.lora_A
+        for name, parameter in self.original_layer.named_parameters():
+            parameter.requires_grad_(self.was_trained[name])
         return self.original_layer
 
 
 def apply_lora(
     model: nn.Module, rank: int = 4, alpha: float = 1.0, projections: Sequence[str] = PROJECTIONS
 ) -> nn.Module:
-    """Wrap the chosen projections of every attention layer, in place.
-
-    Afterwards only the LoRA matrices and `classifier_head`, where the model has one, are trained;
-    nothing else asks for a gradient.
+    """Wrap linear layers in `LoRALayer`, in place. Nothing but these layers is frozen.
 
     Args:
-        projections: names of linear layers of `Attention`.
+        rank, alpha: of every `LoRALayer`.
+        projections: which layers: those whose qualified name contains one of these.
     Returns:
         The same model.
     Raises:
-        ValueError: no attention in the model, no such projection, or adapted before.
+        ValueError: the model has LoRA layers already.
     """
-    attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    if not attentions:
-        raise ValueError("there is no attention layer to adapt in this model")
-    unknown = set(projections) - set(PROJECTIONS)
-    if unknown or not projections:
-        raise ValueError(f"projections must be some of {', '.join(PROJECTIONS)}, "
-                         f"not {', '.join(sorted(unknown)) or 'none'}")
-    if lora_layers(model):
-        raise ValueError("this model has LoRA layers already: merge them first")
-    wrapped = [(attention, name, LoRALayer(getattr(attention, name), rank, alpha))
-               for attention in attentions for name in projections]
-    model.requires_grad_(False)
-    for attention, name, layer in wrapped:
-        setattr(attention, name, layer)
-    if hasattr(model, "classifier_head"):
-        model.classifier_head.requires_grad_(True)
+    modules = dict(model.named_modules())
+    if any(isinstance(module, LoRALayer) for module in modules.values()):
+        raise ValueError("this model has LoRA layers already; merge them first")
+    for prefix, module in modules.items():
+        for name, child in list(module.named_children()):
+            wanted = any(projection in f"{prefix}.{name}" for projection in projections)
+            if wanted and isinstance(child, nn.Linear):
+                setattr(module, name, LoRALayer(child, rank, alpha))
     return model
 
 
 def merge_lora_weights(model: nn.Module) -> nn.Module:
-    """Undo `apply_lora`, in place, keeping what was learnt: plain linear layers, same outputs."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+    """Undo `apply_lora`, in place, but keep what was learned: plain linear layers, same outputs."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
             if isinstance(child, LoRALayer):
-                setattr(parent, name, child.merge())
+                setattr(module, name, child.merge())
     return model
 
 
-def lora_layers(model: nn.Module) -> list[LoRALayer]:
-    """All LoRA layers of a model."""
-    return [module for module in model.modules() if isinstance(module, LoRALayer)]
-
-
 def count_lora_parameters(model: nn.Module) -> tuple[int, int, float]:
-    """Count parameters.
+    """Count the elements of the parameters that ask for a gradient.
 
     Returns:
-        lora: elements of all LoRA matrices.
-        trainable: elements of all parameters that ask for a gradient, the head included.
-        percent: `lora` in percent of all parameters of the model.
+        Those of LoRA matrices, all of them, and the former in percent of the latter.
     """
-    lora = sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in lora_layers(model))
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    return lora, trainable, 100 * lora / total
+    lora = sum(parameter.numel() for parameter in get_lora_optimizer_params(model))
+    total = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return lora, total, 100 * lora / total if total else 0.0
 
 
 def get_lora_optimizer_params(model: nn.Module) -> list[nn.Parameter]:
-    """What an optimizer has to update: the LoRA matrices and the classifier head."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """The LoRA matrices that ask for a gradient. A classifier head is not among them: add it."""
+    return [parameter for name, parameter in model.named_parameters()
+            if "lora_" in name and parameter.requires_grad]

@@ -5,54 +5,56 @@ from functools import lru_cache
 import torch
 
 
-def reshape_for_broadcast(freqs: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def reshape_for_broadcast(freqs_cis: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """View a table of positions and pairs so that it broadcasts over batch and heads.
 
     Args:
-        freqs: (seqlen, head_dim / 2).
-        x: (bs, seqlen, n_heads, head_dim / 2), or anything with positions in dimension 1.
+        freqs_cis: (seqlen, width).
+        x: (bs, seqlen, …, width).
     Returns:
-        (1, seqlen, 1, head_dim / 2).
+        (1, seqlen, 1, …, width).
     Raises:
-        ValueError: the table is not that of `x`'s positions and pairs.
+        AssertionError: the table does not have the positions and the width of `x`.
     """
-    if freqs.shape != (x.shape[1], x.shape[-1]):
-        raise ValueError(f"a table of shape {tuple(freqs.shape)} does not fit {tuple(x.shape)}")
-    return freqs.view(1, x.shape[1], *[1] * (x.ndim - 3), x.shape[-1])
+    assert freqs_cis.shape == (x.shape[1], x.shape[-1]), (
+        f"a table of shape {tuple(freqs_cis.shape)} does not fit {tuple(x.shape)}")
+    return freqs_cis.view(1, x.shape[1], *[1] * (x.ndim - 3), x.shape[-1])
 
 
 @lru_cache(maxsize=16)
-def rotations(head_dim: int, length: int, theta: float, device: torch.device) -> torch.Tensor:
-    """exp(1j * position * theta**(-2i/head_dim)), RoFormer's eq. 13 and 15.
+def precompute_freqs_cis(
+    head_dim: int, length: int, theta: float, device: torch.device
+) -> torch.Tensor:
+    """exp(1j * position * theta**(-2i/head_dim)), RoFormer's equations 13 and 15.
 
-    Kept, since every layer of every forward pass needs the same table.
+    Cached, since every layer of every forward pass needs the same table.
 
     Returns:
         (length, head_dim / 2), complex64.
     """
-    # Made outside of any inference mode: a cached inference tensor could not be used in training.
-    with torch.inference_mode(False):
+    with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
         positions = torch.arange(length, device=device, dtype=torch.float32)
         angles = torch.outer(positions, theta ** (-pairs / head_dim))
         return torch.polar(torch.ones_like(angles), angles)
 
 
-def rotate(x: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (x0, x1), (x2, x3), … of the last dimension by its angle (RoFormer, eq. 34).
+def rotate(x: torch.Tensor, freqs_cis: torch.Tensor) -> torch.Tensor:
+    """Rotate each pair (x0, x1), (x2, x3), … of the last dimension by its angle (RoFormer, eq. 34).
 
-    A pair is a complex number here, so that to turn it is to multiply it:
+    A pair is read as a complex number, so that multiplying rotates it:
     (x0 + 1j x1) exp(1j a) = (x0 cos a - x1 sin a) + 1j (x0 sin a + x1 cos a).
 
     Args:
         x: (bs, seqlen, n_heads, head_dim).
-        turns: (seqlen, head_dim / 2), complex.
+        freqs_cis: (seqlen, head_dim / 2), complex.
     Returns:
         The shape and dtype of `x`; computed in float32 at least.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))  # (bs, seqlen, n_heads, head_dim/2)
-    return torch.view_as_real(pairs * reshape_for_broadcast(turns, pairs)).flatten(-2).type_as(x)
+    rotated = pairs * reshape_for_broadcast(freqs_cis, pairs)
+    return torch.view_as_real(rotated).flatten(-2).type_as(x)
 
 
 def apply_rotary_emb(
@@ -68,7 +70,7 @@ def apply_rotary_emb(
         query: (bs, q_len, n_heads, head_dim). With q_len < seqlen these are the last positions.
         key: (bs, seqlen, n_kv_heads, head_dim), positions 0 … seqlen - 1.
         head_dim: width of a head, even.
-        max_seq_len: the tables are made for this many positions, or for seqlen if that is more.
+        max_seq_len: the table is made for this many positions, or for seqlen if that is more.
         theta: base of the frequencies.
     Returns:
         The rotated query and key, in their shapes and dtypes.
@@ -78,5 +80,6 @@ def apply_rotary_emb(
     q_len, seqlen = query.shape[1], key.shape[1]
     if head_dim % 2 or q_len > seqlen:
         raise ValueError(f"cannot rotate {q_len} queries and {seqlen} keys of width {head_dim}")
-    turns = rotations(head_dim, max(seqlen, max_seq_len), theta, key.device)[:seqlen]
-    return rotate(query, turns[seqlen - q_len:]), rotate(key, turns)
+    freqs_cis = precompute_freqs_cis(head_dim, max(seqlen, max_seq_len), theta, key.device)
+    freqs_cis = freqs_cis[:seqlen]
+    return rotate(query, freqs_cis[seqlen - q_len:]), rotate(key, freqs_cis)

@@ -8,203 +8,139 @@ import copy
 import hashlib
 import math
 import os
-import shutil
-import signal
+import random
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-if __name__ == "__main__":
-    # The imports below take seconds. From main() on, Ctrl-C also says what is kept.
-    def leave_early(*_: object) -> None:
-        os.write(2, b"\ninterrupted: nothing was written; the same command starts again\n")
-        os._exit(130)
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, leave_early)
-
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
 
-from base_llama import check_tensors, is_finite
-from classifier import (
-    LlamaEmbeddingClassifier,
-    LlamaZeroShotClassifier,
-    encode,
-    load_classifier,
-    make_loader,
-    save_classifier,
-    with_question,
-)
-from llama import HOW_TO_GET, Llama, load_pretrained
-from lora import (
-    apply_lora,
-    count_lora_parameters,
-    get_lora_optimizer_params,
-    lora_layers,
-    merge_lora_weights,
-)
+from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier
+from llama import CheckpointError, Llama, load_file, load_pretrained
+from lora import apply_lora, count_lora_parameters, merge_lora_weights
 from optimizer import AdamW
-from tokenizer import DEFAULT_TOKENIZER, Tokenizer
+from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import (
     SEPARATOR,
-    Example,
+    InputError,
     Parser,
     atomic_write,
     beside,
+    checked,
+    configure_stdout,
     fail,
-    multiply_by_onednn,
     pick_device,
+    positive_int,
+    positive_number,
+    prefer_onednn,
+    progress,
     read_examples,
     read_label_names,
-    read_torch_file,
-    require_file,
-    save_torch,
-    set_seed,
-    sole_owner,
+    save_file,
 )
 
 PROGRAM = "run_llama.py"
 PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
           "succeeds in animating a creature assembled from")
-NEW_TOKENS = 75
 PLACEHOLDER = -1  # the label of sentences whose label is not public
 KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}  # in output names
-
-CHECKPOINT = "stories42M.pt"
-DATA = {"train": "data/cfimdb-train.txt", "dev": "data/cfimdb-dev.txt",
-        "test": "data/cfimdb-test.txt", "label_names": "data/cfimdb-label-mapping.json"}
+DATA = ("train", "dev", "test", "label_names")
 DEMO = Path(__file__).resolve().parent / "demo"
-DEMO_DATA = {"train": "reviews2-train.txt", "dev": "reviews2-dev.txt",
-             "test": "reviews2-test.txt", "label_names": "reviews2-label-mapping.json"}
+EMBEDDED = {"pretrained_model_path": "stories.pt", "train": "reviews2-train.txt",
+            "dev": "reviews2-dev.txt", "test": "reviews2-test.txt",
+            "label_names": "reviews2-label-mapping.json"}
 
 
 # ---------------------------------------------------------------------------------- command line
 
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse and check the command line; what was left open gets its default."""
-    parser = Parser(
-        prog=PROGRAM, description=__doc__.split("\n")[0], allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=34, width=100))
+    """Parse the command line (default: `sys.argv`). `filepath` is where the model is saved."""
+    parser = Parser(prog=PROGRAM, description=__doc__.split("\n")[0], allow_abbrev=False,
+                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     job = parser.add_argument_group("the job")
-    job.add_argument("--option", choices=("generate", "prompt", "finetune", "lora"),
-                     default="generate", help="what to do (default: generate)")
-    job.add_argument("--seed", type=whole(0), default=1337, help="(default: 1337)")
+    job.add_argument("--option", choices=("generate", *KIND), default="generate",
+                     help="what to do")
     job.add_argument("--use_gpu", action="store_true", help="run on CUDA rather than on the CPU")
     job.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
-                     help="of matrix products; weights and optimizer stay float32 "
-                          "(default: float32)")
-    model = parser.add_argument_group("the model")
-    model.add_argument("--pretrained-model-path", metavar="FILE",
-                       help=f"checkpoint (default: {CHECKPOINT})")
-    model.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model (default: "
-                       "tokenizer.model beside the checkpoint, or else in this folder)")
-    model.add_argument("--max_sentence_len", type=whole(1), metavar="N",
-                       help="cut sentences to this many tokens (default: not cut)")
+                     help="of matrix products; weights and optimizer stay float32")
+    job.add_argument("--seed", default=1337, help="of everything random",
+                     type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"))
+    job.add_argument("--pretrained-model-path", default="stories42M.pt", metavar="FILE",
+                     help="checkpoint")
+    job.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model (None: "
+                     "tokenizer.model beside the checkpoint, or else in this folder)")
+    job.add_argument("--max_sentence_len", type=positive_int, metavar="N",
+                     help="cut sentences to this many tokens")
     story = parser.add_argument_group("generate")
-    story.add_argument("--prompt", type=utf8, default=PROMPT, metavar="TEXT",
-                       help="text to continue (default: Frankenstein)")
+    story.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="text to continue")
     story.add_argument("--generated_sentence_low_temp_out", metavar="FILE",
-                       default="generated-sentence-temp-0.txt", help="(default: %(default)s)")
+                       default="generated-sentence-temp-0.txt", help="the greedy story")
     story.add_argument("--generated_sentence_high_temp_out", metavar="FILE",
-                       default="generated-sentence-temp-1.txt", help="(default: %(default)s)")
+                       default="generated-sentence-temp-1.txt", help="the sampled story")
     data = parser.add_argument_group("data, for prompt, finetune and lora")
-    for name, default in DATA.items():
-        data.add_argument("--" + name.replace("_", "-"), metavar="FILE",
-                          help=f"(default: {default})")
+    for split in ("train", "dev", "test"):
+        data.add_argument(f"--{split}", default=f"data/cfimdb-{split}.txt", metavar="FILE",
+                          help="labelled sentences")
+    data.add_argument("--label-names", default="data/cfimdb-label-mapping.json", metavar="FILE",
+                      help="names of the labels, for prompt")
     for split in ("dev", "test"):
-        data.add_argument(f"--{split}_out", metavar="FILE",
-                          default=f"cfimdb-{split}-prompting-output.txt",
-                          help="predictions; the name has to end in "
-                               f"{split}-{{{','.join(KIND.values())}}}-output.txt "
-                               "(default: %(default)s)")
-    data.add_argument("--batch_size", type=whole(1), default=8, metavar="N", help="(default: 8)")
+        data.add_argument(f"--{split}_out", default=f"cfimdb-{split}-prompting-output.txt",
+                          metavar="FILE", help="predictions; the name must end in "
+                          f"{split}-{{{','.join(KIND.values())}}}-output.txt")
+    data.add_argument("--batch_size", type=positive_int, default=8, metavar="N",
+                      help="sentences a batch")
     training = parser.add_argument_group("finetune and lora")
-    training.add_argument("--epochs", type=whole(1), default=5, metavar="N", help="(default: 5)")
-    training.add_argument("--lr", type=number(0, above=True), default=2e-5, metavar="X",
-                          help="learning rate (default: 2e-05)")
-    training.add_argument("--hidden_dropout_prob", type=number(0, below=1), default=0.3,
-                          metavar="P", help="before the classifier layer (default: 0.3)")
-    training.add_argument("--lora_rank", type=whole(1), default=4, metavar="N",
-                          help="(default: 4)")
-    training.add_argument("--lora_alpha", type=number(), default=1.0, metavar="X",
-                          help="(default: 1.0)")
+    training.add_argument("--epochs", type=positive_int, default=5, metavar="N",
+                          help="passes over the training data")
+    training.add_argument("--lr", type=positive_number, default=2e-5, metavar="X",
+                          help="learning rate")
+    training.add_argument("--hidden_dropout_prob", default=0.3, metavar="P",
+                          type=checked(float, lambda p: 0 <= p < 1, "probability below 1"),
+                          help="dropout before the classifier layer")
+    training.add_argument("--lora_rank", type=positive_int, default=4, metavar="N",
+                          help="rank of the LoRA matrices")
+    training.add_argument("--lora_alpha", default=1.0, metavar="X",
+                          type=checked(float, math.isfinite, "finite number"),
+                          help="scale of the LoRA update, divided by the rank")
     training.add_argument("--resume", action="store_true",
-                          help="go on from the last finished epoch of the same, interrupted run")
+                          help="continue the same, interrupted run after its last finished epoch")
     args = parser.parse_args(argv)
-    fill_in_defaults(args)
+    args.filepath = f"{args.option}-{args.epochs}-{args.lr}.pt"
     return args
 
 
-def utf8(text: str) -> str:
-    """A type for argparse: a text without bytes that the terminal's encoding could not read."""
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise argparse.ArgumentTypeError("the text is not UTF-8")
-    return text
+def resolve(args: argparse.Namespace) -> argparse.Namespace:
+    """Fill in options that are missing; where default files are, name the embedded ones, loudly."""
+    defaults = vars(get_args([]))
+    args = argparse.Namespace(**defaults | vars(args))
 
+    def is_missing(name: str) -> bool:
+        path = getattr(args, name)
+        return path == defaults[name] and not os.path.exists(path)
 
-def whole(least: int) -> Callable[[str], int]:
-    """A type for argparse: a whole number of at least this."""
-    def parse(text: str) -> int:
-        if not (text.isdecimal() and least <= int(text) < 2**31):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
-        return int(text)
-    return parse
-
-
-def number(
-    least: float = -math.inf, below: float = math.inf, above: bool = False
-) -> Callable[[str], float]:
-    """A type for argparse: a finite number in [least, below), or (least, below) with `above`."""
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value < below or math.isinf(value) or (above and value == least):
-            bounds = f" {'above' if above else 'from'} {least}" if least > -math.inf else ""
-            bounds += f" and below {below}" if below < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number{bounds}")
-        return value
-    return parse
-
-
-def fill_in_defaults(args: argparse.Namespace) -> None:
-    """Where a path was not given: the official file, or loudly the embedded one."""
-    if args.pretrained_model_path is None:
-        args.pretrained_model_path = CHECKPOINT
-        if not os.path.exists(CHECKPOINT) and (DEMO / "stories.pt").exists():
-            args.pretrained_model_path = os.path.relpath(DEMO / "stories.pt")
-            warn(f"{CHECKPOINT} is not here: using the small model {args.pretrained_model_path}. "
-                 "The published results do not apply to it.",
-                 "`bash setup.sh` fetches the real one; --pretrained-model-path names another.")
-    none_given = all(getattr(args, name) is None for name in DATA)
-    none_there = not any(os.path.exists(path) for path in DATA.values())
-    demo = none_given and none_there and (DEMO / DEMO_DATA["train"]).exists()
-    if demo and args.option != "generate":
-        warn("the CFIMDB files are not in data/: using the small review set "
-             f"{os.path.relpath(DEMO / 'reviews2-*.txt')}. The published results do not apply.",
-             "`bash setup.sh` fetches the real files; --train, --dev, --test and --label-names "
-             "name others.")
-    for name, official in DATA.items():
-        if getattr(args, name) is None:
-            embedded = os.path.relpath(DEMO / DEMO_DATA[name])
-            setattr(args, name, embedded if demo else official)
-
-
-def warn(first: str, second: str) -> None:
-    """Two lines on standard error that cannot be overlooked."""
-    print(f"*** WARNING: {first}\n*** {second}", file=sys.stderr)
+    for what, names in (("model", ["pretrained_model_path"]), ("data", list(DATA))):
+        if DEMO.is_dir() and all(map(is_missing, names)):
+            missing = getattr(args, names[0])
+            for name in names:
+                path = DEMO / EMBEDDED[name]
+                inside = path.is_relative_to(Path.cwd())
+                setattr(args, name, str(path.relative_to(Path.cwd()) if inside else path))
+            if what == "model" or args.option != "generate":
+                print(f"*** WARNING: {missing} is not here: using the small embedded {what}, "
+                      f"{getattr(args, names[0])}. The published results do not apply to it.\n"
+                      "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
+    return args
 
 
 def check_outputs(args: argparse.Namespace) -> None:
-    """Refuse names and places of output files that would fail, or be taken for others', later."""
+    """Refuse names of output files that would fail, or be taken for other outputs, later."""
     if args.option == "generate":
         outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
     else:
@@ -212,67 +148,133 @@ def check_outputs(args: argparse.Namespace) -> None:
         for split, name in zip(("dev", "test"), outputs):
             ending = f"{split}-{KIND[args.option]}-output.txt"
             if not name.endswith(ending):
-                raise ValueError(f"--{split}_out {name}: with --option {args.option} the name "
-                                 f"has to end in {ending}")
+                raise InputError(f"--{split}_out {name}: with --option {args.option} the name must "
+                                 f"end in {ending}")
     if os.path.abspath(outputs[0]) == os.path.abspath(outputs[1]):
-        raise ValueError(f"{outputs[0]}: named for two outputs; they need two names")
+        raise InputError(f"{outputs[0]}: both outputs have this name; choose two")
     if args.option in ("finetune", "lora"):
-        outputs.append(files_of(args).model)
+        outputs += [args.filepath, resume_path(args)]
     inputs = {os.path.realpath(getattr(args, name)) for name in (*DATA, "pretrained_model_path")}
     for name in outputs:
-        if os.path.realpath(name) in inputs:
-            raise ValueError(f"{name}: is an input of this run; an output needs another name")
         folder = os.path.dirname(name) or "."
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{name}: there is no folder {folder}; make it first")
-        if os.path.isdir(name):
-            raise ValueError(f"{name}: is a folder; an output needs the name of a file")
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"{name}: the folder {folder} is not writable; choose another")
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise InputError(f"{name}: {folder} is not a folder that can be written to")
+        with suppress(FileNotFoundError):
+            os.stat(name)  # raises OSError where the name is too long
+        if os.path.isdir(name) or os.path.realpath(name) in inputs:
+            raise InputError(f"{name}: is a folder or an input of this run; choose another name")
+
+
+# ------------------------------------------------------------------------------------------- data
+
+Row = tuple[str, int, list[int]]  # a sentence, its label and its token ids
 
 
 class Data(NamedTuple):
-    """The three splits, and how many classes the training labels name."""
+    """What a job reads before its first step."""
 
-    train: list[Example]
-    dev: list[Example]
-    test: list[Example]
+    tokenizer: Tokenizer
     num_labels: int
+    train: list[Row]
+    dev: list[Row]
+    test: list[Row]
 
 
-def read_data(args: argparse.Namespace) -> Data:
-    """Read all three files and check their labels.
+def create_data(
+    filename: str, tokenizer: Tokenizer, flag: str = "train", lower: bool = False,
+    eos: bool = True, prompt_suffix: str | None = None,
+) -> list[Row] | tuple[list[Row], int]:
+    """Read and tokenize a file of lines `label ||| sentence`.
 
+    Args:
+        lower: whether to lowercase the sentences.
+        eos: whether the token ids end in `</s>`; they start with `<s>`.
+        prompt_suffix: to follow each sentence, after a space. It is never cut.
+    Returns:
+        (sentence, label, token ids) for each line; with `flag='train'` the pair of these and the
+        number of different labels.
     Raises:
-        FileNotFoundError, ValueError: naming the file, and the line where there is one.
+        OSError, InputError: as `read_examples`.
     """
-    train, dev, test = (read_examples(path) for path in (args.train, args.dev, args.test))
-    num_labels = len({example.label for example in train})
-    for path, examples in ((args.train, train), (args.dev, dev), (args.test, test)):
-        placeholders = path != args.train and all(e.label == PLACEHOLDER for e in examples)
-        for line, (label, _) in enumerate(examples, start=1):
-            if not (0 <= label < num_labels or placeholders):
-                raise ValueError(f"{path}, line {line}: label {label} is outside the classes 0 to "
-                                 f"{num_labels - 1} ({args.train} has {num_labels} different)")
-    return Data(train, dev, test, num_labels)
+    ending = tokenizer.sp_model.encode(prompt_suffix) if prompt_suffix else []
+    ending += [tokenizer.eos_id] * eos
+    rows = []
+    for label, sentence in read_examples(filename):
+        sentence = sentence.lower() if lower else sentence
+        ids = tokenizer.encode(sentence, bos=True, eos=False) + ending
+        rows.append((f"{sentence} {prompt_suffix}" if prompt_suffix else sentence, label, ids))
+    print(f"load {len(rows)} data from {filename}")
+    return (rows, len({label for _, label, _ in rows})) if flag == "train" else rows
 
 
-# ---------------------------------------------------------------------------- generate and prompt
+class LlamaDataset(Dataset):
+    """Rows of `create_data`, and how they become batches.
 
-def load_tokenizer(args: argparse.Namespace, max_len: int | None) -> Tokenizer:
-    """The tokenizer that was named, or else that of the checkpoint, which has to be there."""
-    require_file(args.pretrained_model_path, HOW_TO_GET)
-    return Tokenizer(max_len, args.tokenizer or beside(args.pretrained_model_path,
-                                                       DEFAULT_TOKENIZER))
+    Args:
+        eos: whether the rows of a batch end in `</s>`, whether or not those of `dataset` do.
+        tokenizer: default: the one that `args` names, or else `tokenizer.model`.
+    """
+
+    def __init__(
+        self, dataset: list[Row], args: argparse.Namespace, eos: bool = False,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        self.dataset, self.p, self.eos = dataset, args, eos
+        self.tokenizer = tokenizer or Tokenizer(
+            args.max_sentence_len, getattr(args, "tokenizer", None))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, idx: int) -> Row:
+        return self.dataset[idx]
+
+    def pad_data(self, rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Token ids (bs, longest of the rows), right-padded; labels (bs,); sentences."""
+        sents, labels, token_ids = zip(*rows)
+        eos = [self.tokenizer.eos_id]
+        plain = [ids[:-1] if ids[-1:] == eos else ids for ids in token_ids]
+        padded = pad_sequence([torch.tensor(ids + eos * self.eos) for ids in plain],
+                              batch_first=True, padding_value=self.tokenizer.pad_id)
+        return padded, torch.tensor(labels), list(sents)
+
+    def collate_fn(self, rows: list[Row]) -> dict[str, Any]:
+        """`pad_data` as a dict."""
+        token_ids, labels, sents = self.pad_data(rows)
+        return {"token_ids": token_ids, "labels": labels, "sents": sents}
 
 
-def check_vocabulary(args: argparse.Namespace, tokenizer: Tokenizer, model: Llama) -> None:
-    """Raise ValueError where the tokenizer is not one for this model."""
-    if tokenizer.n_words != model.config.vocab_size:
-        raise ValueError(
-            f"{tokenizer.path} has {tokenizer.n_words} pieces, but the vocab_size of "
-            f"{args.pretrained_model_path} is {model.config.vocab_size}: name the tokenizer that "
-            "belongs to the checkpoint by --tokenizer")
+def load_data(args: argparse.Namespace, prompt_suffix: str | None = None) -> Data:
+    """Read and tokenize all three splits, each sentence once, and check the labels."""
+    tokenizer = Tokenizer(args.max_sentence_len, args.tokenizer or beside(
+        args.pretrained_model_path, TOKENIZER_MODEL))
+    train, num_labels = create_data(args.train, tokenizer, "train", eos=False)
+    dev, test = (create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
+                 for path in (args.dev, args.test))
+    for path, rows in ((args.train, train), (args.dev, dev), (args.test, test)):
+        lowest = 0 if path == args.train else PLACEHOLDER
+        for line, (_, label, _) in enumerate(rows, start=1):
+            if not lowest <= label < num_labels:
+                raise InputError(f"{path}, line {line}: label {label} is not from 0 to "
+                                 f"{num_labels - 1}; {args.train} has {num_labels} labels")
+    return Data(tokenizer, num_labels, train, dev, test)
+
+
+def make_loader(
+    rows: list[Row], args: argparse.Namespace, tokenizer: Tokenizer, shuffle: bool = False
+) -> DataLoader:
+    """Batches of `--batch_size` rows."""
+    dataset = LlamaDataset(rows, args, tokenizer=tokenizer)
+    return DataLoader(dataset, args.batch_size, shuffle, collate_fn=dataset.collate_fn)
+
+
+# ---------------------------------------------------------------------------------- what jobs share
+
+def seed_everything(seed: int = 11711) -> None:
+    """Seed Python's, NumPy's and PyTorch's global generators, CUDA's included."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def autocast(args: argparse.Namespace, device: torch.device) -> AbstractContextManager:
@@ -280,406 +282,368 @@ def autocast(args: argparse.Namespace, device: torch.device) -> AbstractContextM
     return torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
 
 
-def run_generate(args: argparse.Namespace) -> None:
-    """Continue the prompt, greedily and by sampling, into two files."""
-    device = pick_device(args.use_gpu)
-    tokenizer = load_tokenizer(args, max_len=None)
-    model = load_pretrained(args.pretrained_model_path).to(device)
-    check_vocabulary(args, tokenizer, model)
-    multiply_by_onednn(model.config.dim)
-    prompt = torch.tensor([tokenizer.encode(args.prompt, bos=True, eos=False)], device=device)
-    print(f"Continuing the prompt by {NEW_TOKENS} tokens with {args.pretrained_model_path}, on "
-          f"{device}\n", flush=True)
-    outputs = {0.0: args.generated_sentence_low_temp_out,
-               1.0: args.generated_sentence_high_temp_out}
-    set_seed(args.seed)
-    with autocast(args, device):  # both in one batch, which takes less time than one by one
-        rows = model.generate(prompt.expand(len(outputs), -1), NEW_TOKENS, list(outputs))
-    for (temperature, out), ids in zip(outputs.items(), rows.tolist()):
-        text = tokenizer.decode(ids)
-        with atomic_write(out, "w") as file:
-            file.write(text + "\n")
-        print(f"Temperature {temperature} (written to {out}):\n{text}\n")
-
-
-def run_prompt(args: argparse.Namespace) -> None:
-    """Classify dev and test by asking the language model, without any training."""
-    device = pick_device(args.use_gpu)
-    data = read_data(args)
-    names = read_label_names(args.label_names, data.num_labels)
-    tokenizer = load_tokenizer(args, args.max_sentence_len)
-    args.num_labels = data.num_labels
-    model = LlamaZeroShotClassifier(args, tokenizer, names).to(device)
-    check_vocabulary(args, tokenizer, model.llama)
-    multiply_by_onednn(model.llama.config.dim)
-    print(f"Zero-shot: asking {args.pretrained_model_path} about {len(data.dev):,} dev and "
-          f"{len(data.test):,} test sentences, on {device}")
-    data = data._replace(dev=with_question(data.dev, names), test=with_question(data.test, names))
-    write_predictions(args, model, data, make_loaders(args, data, tokenizer, "dev", "test"))
-
-
-# --------------------------------------------------------------------------------------- evaluate
-
-def make_loaders(
-    args: argparse.Namespace, data: Data, tokenizer: Tokenizer, *splits: str
-) -> dict[str, DataLoader]:
-    """Batches of each split in the order of its file, tokenized once for the whole run."""
-    return {split: make_loader(encode(getattr(data, split), tokenizer), args.batch_size,
-                               tokenizer.pad_id) for split in splits}
+def fit_to_device(
+    model: torch.nn.Module, llama: Llama, tokenizer: Tokenizer, device: torch.device
+) -> torch.nn.Module:
+    """Move a model to its device, once its `llama` is known to have embeddings for all tokens."""
+    if tokenizer.n_words > llama.vocab_size:
+        raise InputError(f"{tokenizer.model_path} has {tokenizer.n_words} pieces, the checkpoint "
+                         f"embeddings for {llama.vocab_size}: name the tokenizer that belongs to "
+                         "the checkpoint with --tokenizer")
+    if device.type == "cpu":
+        prefer_onednn(llama.params.dim)
+    return model.to(device)
 
 
 @torch.inference_mode()
-def predict(
-    args: argparse.Namespace, model: torch.nn.Module, loader: DataLoader, title: str
-) -> list[int]:
-    """The most likely label of every sentence, in the order of the loader."""
+def model_eval(
+    dataloader: DataLoader, model: torch.nn.Module, device: torch.device
+) -> tuple[float, float, list[int], list[int], list[str]]:
+    """Classify all sentences, in the order of the loader.
+
+    Returns:
+        Accuracy and macro F1 (rows with the placeholder label -1 have no part in them; NaN where
+        all have it), predictions, labels, sentences.
+    """
+    from sklearn.metrics import f1_score  # takes a second, which --option generate does not need
+
     model.eval()
-    device = next(model.parameters()).device
-    predictions = []
-    for ids, _ in tqdm(loader, title, leave=False, disable=None):
+    predictions, labels, sents = [], [], []
+    for batch in progress(dataloader, "evaluate"):
+        predictions += model(batch["token_ids"].to(device)).argmax(dim=-1).tolist()
+        labels += batch["labels"].tolist()
+        sents += batch["sents"]
+    known = [(p, label) for p, label in zip(predictions, labels) if label != PLACEHOLDER]
+    if not known:
+        return math.nan, math.nan, predictions, labels, sents
+    accuracy = sum(p == label for p, label in known) / len(known)
+    known_predictions, known_labels = zip(*known)
+    macro_f1 = f1_score(known_labels, known_predictions, average="macro")
+    return accuracy, macro_f1, predictions, labels, sents
+
+
+def write_predictions_to_file(
+    split: str, outfile: str, acc: float, pred: list[int], sents: list[str]
+) -> None:
+    """Print the accuracy of a split and write its predictions, `label ||| sentence` a line."""
+    print(f"{split} acc :: {acc:.3f}")
+    with atomic_write(outfile, "w") as file:
+        file.writelines(f"{p}{SEPARATOR}{sentence}\n" for p, sentence in zip(pred, sents))
+    print(f"{split} predictions are in {outfile}")
+
+
+def evaluate(
+    args: argparse.Namespace, model: torch.nn.Module, data: Data, device: torch.device
+) -> None:
+    """Classify dev and test, write the predictions, and print a report on each."""
+    from sklearn.metrics import classification_report
+
+    splits = ("dev", data.dev, args.dev_out), ("test", data.test, args.test_out)
+    for split, rows, outfile in splits:
         with autocast(args, device):
-            predictions += model(ids.to(device)).argmax(dim=-1).tolist()
-    return predictions
-
-
-def accuracy(examples: list[Example], predictions: list[int]) -> float:
-    """Share of predictions that are the label."""
-    hits = sum(p == label for p, (label, _) in zip(predictions, examples, strict=True))
-    return hits / len(examples)
-
-
-def write_predictions(
-    args: argparse.Namespace, model: torch.nn.Module, data: Data, loaders: dict[str, DataLoader]
-) -> None:
-    """Predict dev and test, write both output files, and print how good the predictions are."""
-    from sklearn.metrics import classification_report  # takes a second: not for --option generate
-
-    for split, out in (("dev", args.dev_out), ("test", args.test_out)):
-        examples = getattr(data, split)
-        predictions = predict(args, model, loaders[split], split)
-        with atomic_write(out, "w") as file:
-            file.writelines(f"{predicted}{SEPARATOR}{sentence}\n"
-                            for predicted, (_, sentence) in zip(predictions, examples))
-        print(f"\n{split} accuracy {accuracy(examples, predictions):.4f} on {len(examples):,} "
-              f"sentences; predictions are in {out}")
-        labels = [label for label, _ in examples]
-        if all(label == PLACEHOLDER for label in labels):
-            print(f"(all labels of {split} are placeholders, {PLACEHOLDER}: the accuracy says "
-                  "nothing, and there is no report per class)")
+            acc, _, pred, labels, sents = model_eval(
+                make_loader(rows, args, data.tokenizer), model, device)
+        write_predictions_to_file(split, outfile, acc, pred, sents)
+        known = [(p, label) for p, label in zip(pred, labels) if label != PLACEHOLDER]
+        if known:
+            pred, labels = zip(*known)
+            print(classification_report(labels, pred, digits=4, zero_division=0))
         else:
-            print(classification_report(labels, predictions, labels=range(data.num_labels),
-                                        zero_division=0, digits=3))
+            print(f"All labels of {split} are placeholders ({PLACEHOLDER}): nothing to report.")
 
 
-# -------------------------------------------------------------------------------- finetune, lora
+# ---------------------------------------------------------------------------- generate and prompt
 
-class RunFiles(NamedTuple):
-    """The files of one training run, beside its dev output, whose name tells runs apart."""
-
-    model: str  # the best model so far, under the name that the assignment gives it
-    best: str  # the same, where no other run of the same option, epochs and lr replaces it
-    state: str  # what --resume goes on from
-    lock: str
-
-
-def files_of(args: argparse.Namespace) -> RunFiles:
-    """Name the files of a run."""
-    run = args.dev_out.removesuffix(".txt")
-    return RunFiles(f"{args.option}-{args.epochs}-{args.lr}.pt", f"{run}.best.pt",
-                    f"{run}.resume.pt", f"{run}.lock")
-
-
-def options_of(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Everything that decides the result of a training run; files by their SHA-256."""
-    names = ["option", "epochs", "lr", "seed", "batch_size", "hidden_dropout_prob",
-             "max_sentence_len", "dtype", "use_gpu"]
-    if args.option == "lora":
-        names += ["lora_rank", "lora_alpha"]
-    files = {"train": args.train, "dev": args.dev, "test": args.test,
-             "pretrained_model_path": args.pretrained_model_path, "tokenizer": tokenizer.path}
-    return {name: getattr(args, name) for name in names} | {
-        name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items()}
-
-
-def run_training(args: argparse.Namespace) -> None:
-    """Fine-tune all parameters, or LoRA matrices alone, and evaluate the best epoch's model."""
-    device = pick_device(args.use_gpu)
-    data = read_data(args)
-    tokenizer = load_tokenizer(args, args.max_sentence_len)
-    files = files_of(args)
-    with sole_owner(files.lock, f"making {args.dev_out}"):
-        set_seed(args.seed)
-        args.num_labels = data.num_labels
-        model = LlamaEmbeddingClassifier(args)
-        check_vocabulary(args, tokenizer, model.llama)
-        multiply_by_onednn(model.llama.config.dim)
-        if args.option == "lora":
-            if args.lora_rank > model.llama.config.dim:
-                raise ValueError(f"--lora_rank {args.lora_rank}: larger than the width of the "
-                                 f"model, {model.llama.config.dim}, is no low rank")
-            apply_lora(model, args.lora_rank, args.lora_alpha)
-        loaders = make_loaders(args, data, tokenizer, "train", "dev", "test")
-        train(args, model.to(device), data, loaders, tokenizer, files)
-        del model  # the best epoch's takes its place
-        best = load_classifier(files.best).to(device)
-        print(f"\nEvaluating the model of the best epoch, saved as {files.model}")
-        write_predictions(args, best, data, loaders)
-        publish(files)  # another run may have taken the name meanwhile
-        for leftover in (files.state, files.best):
-            os.unlink(leftover)
-
-
-def train(
-    args: argparse.Namespace, model: LlamaEmbeddingClassifier, data: Data,
-    loaders: dict[str, DataLoader], tokenizer: Tokenizer, files: RunFiles,
+def generate_sentence(
+    args: argparse.Namespace, prefix: str, outfile: str, max_new_tokens: int = 75,
+    temperature: float = 0.0, llama: Llama | None = None,
 ) -> None:
-    """Train epoch by epoch, keeping the best model so far and what a resumed run needs."""
-    from sklearn.metrics import f1_score
+    """Continue a text, print it and write it to a file; `llama` saves loading the model again."""
+    args = resolve(args)
+    tokenizer = Tokenizer(None, args.tokenizer or beside(
+        args.pretrained_model_path, TOKENIZER_MODEL))
+    device = pick_device(args.use_gpu)
+    llama = llama or load_llama(args)
+    llama = fit_to_device(llama, llama, tokenizer, device)
+    ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=device)
+    with autocast(args, device):
+        continued = llama.generate(ids, max_new_tokens, temperature)
+    text = tokenizer.decode(continued[0].tolist())
+    with atomic_write(outfile, "w") as file:
+        file.write(text)
+    print(f"\nTemperature {temperature} (written to {outfile}):\n{text}")
 
-    params = get_lora_optimizer_params(model)
-    optimizer = AdamW(params, lr=args.lr)
-    options = options_of(args, tokenizer)
-    shuffled = make_loader(loaders["train"].dataset, args.batch_size, tokenizer.pad_id,
-                           shuffle=True)
-    done, best = restore(args, model, optimizer, options, files, steps=len(shuffled))
-    if done:
-        args.kept = what_is_kept(args, done, files)
-    print(f"{what_is_trained(args, model)}; {args.epochs} epochs of {len(shuffled):,} batches on "
-          f"{model.llama.device}")
 
-    for epoch in range(done + 1, args.epochs + 1):
+def load_llama(args: argparse.Namespace) -> Llama:
+    """Load the checkpoint and say so."""
+    llama = load_pretrained(args.pretrained_model_path)
+    print(f"load model from {args.pretrained_model_path}")
+    return llama
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Continue the prompt, greedily and by sampling, into two files."""
+    check_outputs(args)
+    llama = load_llama(args)
+    generate_sentence(args, args.prompt, args.generated_sentence_low_temp_out, llama=llama)
+    generate_sentence(args, args.prompt, args.generated_sentence_high_temp_out, temperature=1.0,
+                      llama=llama)
+
+
+def question(names: list[str]) -> str:
+    """What is asked about every sentence; the model's next token is the answer."""
+    *others, last = names
+    choices = " or ".join(names) if len(names) < 3 else f"{', '.join(others)}, or {last}"
+    return f"Is this movie {choices}? This movie is "
+
+
+def test_with_prompting(args: argparse.Namespace) -> None:
+    """Classify dev and test by asking the language model, without any training."""
+    args = resolve(args)
+    check_outputs(args)
+    device = pick_device(args.use_gpu)
+    num_labels = len({label for label, _ in read_examples(args.train)})
+    names = read_label_names(args.label_names, num_labels)
+    data = load_data(args, question(names))
+    config = SimpleNamespace(
+        num_labels=num_labels, pretrained_model_path=args.pretrained_model_path)
+    uncut = Tokenizer(None, data.tokenizer.model_path)  # names are not cut to --max_sentence_len
+    model = LlamaZeroShotClassifier(config, uncut, names)
+    print(f"load model from {args.pretrained_model_path}")
+    evaluate(args, fit_to_device(model, model.llama, uncut, device), data, device)
+
+
+# --------------------------------------------------------------------------------- finetune, lora
+
+def train(args: argparse.Namespace, data: Data | None = None) -> None:
+    """Train all parameters, or LoRA matrices and head, and save the model of the best epoch.
+
+    Args:
+        data: of `load_data`, where it has been read already.
+    """
+    args = resolve(args)
+    check_outputs(args)
+    device = pick_device(args.use_gpu)
+    data = data or load_data(args)
+    model, config = make_classifier(args, data, device)
+    optimizer = AdamW(trainable(model).values(), lr=args.lr)
+    shuffled = make_loader(data.train, args, data.tokenizer, shuffle=True)
+    loaders = [make_loader(rows, args, data.tokenizer) for rows in (data.train, data.dev)]
+    options = options_of(args, data.tokenizer)
+    done, best = restore_checkpoint(args, options, model, optimizer)
+    for epoch in range(done, args.epochs):
         started = time.monotonic()
-        # Shuffling and dropout depend on seed and epoch alone, so a resumed run repeats them.
-        set_seed(args.seed, epoch)
-        loss = train_epoch(args, model, optimizer, shuffled, epoch)
-        train_accuracy = accuracy(
-            data.train, predict(args, model, loaders["train"], "train accuracy"))
-        predictions = predict(args, model, loaders["dev"], "dev accuracy")
-        dev_accuracy = accuracy(data.dev, predictions)
-        macro_f1 = f1_score([label for label, _ in data.dev], predictions, average="macro",
-                            labels=range(data.num_labels), zero_division=0)
-        is_best = dev_accuracy > best["dev_accuracy"]
-        if is_best:
-            best = {"epoch": epoch, "dev_accuracy": dev_accuracy}
-            plain = merge_lora_weights(copy.deepcopy(model)) if args.option == "lora" else model
-            save_classifier(files.best, plain, options=options, **best)
-            publish(files)
-        save_state(model, optimizer, options, epoch, best, files)
-        args.kept = what_is_kept(args, epoch, files)
-        print(f"epoch {epoch}/{args.epochs}: train loss {loss:.4f}, train accuracy "
-              f"{train_accuracy:.4f}, dev accuracy {dev_accuracy:.4f}, macro F1 {macro_f1:.4f}, "
-              f"{time.monotonic() - started:.0f} s{', best so far' if is_best else ''}", flush=True)
+        loss = train_epoch(args, model, optimizer, shuffled, device, epoch)
+        with autocast(args, device):
+            train_acc, *_ = model_eval(loaders[0], model, device)
+            dev_acc, dev_f1, *_ = model_eval(loaders[1], model, device)
+        weights = {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
+        improved = not dev_acc <= best["dev_acc"]  # also where dev has no labels, and this is NaN
+        if improved:
+            best = {"epoch": epoch, "dev_acc": dev_acc, "weights": weights}
+            save_model(merged(model), optimizer, args, config, args.filepath)
+        save_file(resume_path(args), {
+            "options": options, "done": epoch + 1, "best": best, "weights": weights,
+            "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
+        print(f"epoch {epoch}: train loss :: {loss:.3f}, train acc :: {train_acc:.3f}, dev acc :: "
+              f"{dev_acc:.3f}, dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
+              f"{', best so far' * improved}")
+    restore_weights(model, best["weights"])
+    # Saved again: another run may have taken the name, which tells neither data nor seed.
+    save_model(merged(model), optimizer, args, config, args.filepath)
+    print(f"epoch {best['epoch']} was the best; its model is in {args.filepath}")
+
+
+train_lora = train  # they differ only in what `make_classifier` has trained
+
+
+def make_classifier(
+    args: argparse.Namespace, data: Data, device: torch.device
+) -> tuple[LlamaEmbeddingClassifier, SimpleNamespace]:
+    """A classifier in which just what --option trains asks for gradients, and its configuration."""
+    config = SimpleNamespace(
+        hidden_dropout_prob=args.hidden_dropout_prob, num_labels=data.num_labels, data_dir=".",
+        pretrained_model_path=args.pretrained_model_path, option=args.option)
+    model = LlamaEmbeddingClassifier(config)
+    print(f"load model from {args.pretrained_model_path}")
+    if args.option == "lora":
+        if args.lora_rank > model.llama.params.dim:
+            raise InputError(f"--lora_rank {args.lora_rank}: must not exceed the model's width, "
+                             f"{model.llama.params.dim}")
+        model.llama.requires_grad_(False)
+        apply_lora(model.llama, args.lora_rank, args.lora_alpha)
+    lora, count, percent = count_lora_parameters(model)
+    print(f"train {count:,} parameters on {device}" + f", {lora:,} ({percent:.1f}%) of them LoRA's"
+          * (args.option == "lora"))
+    return fit_to_device(model, model.llama, data.tokenizer, device), config
 
 
 def train_epoch(
     args: argparse.Namespace, model: LlamaEmbeddingClassifier, optimizer: AdamW,
-    loader: DataLoader, epoch: int,
+    loader: DataLoader, device: torch.device, epoch: int,
 ) -> float:
-    """One pass over the training data; returns the mean loss of a sentence.
+    """Make one pass over the training data; return the mean loss of a sentence.
 
     Raises:
         FloatingPointError: the loss or a parameter is no longer finite.
     """
     model.train()
-    device = model.llama.device
-    total, sentences = 0.0, 0
-    bar = tqdm(loader, f"epoch {epoch}/{args.epochs}", leave=False, disable=None)
-    for step, (ids, labels) in enumerate(bar, start=1):
+    total = 0.0
+    for step, batch in enumerate(progress(loader, f"train epoch {epoch}")):
         with autocast(args, device):
-            log_probs = model(ids.to(device))
-        loss = F.nll_loss(log_probs.float(), labels.to(device), reduction="sum") / args.batch_size
-        total += loss.item() * args.batch_size
-        sentences += len(labels)
-        if not math.isfinite(total):
+            log_probs = model(batch["token_ids"].to(device))
+        labels = batch["labels"].to(device)
+        loss = F.nll_loss(log_probs.float(), labels, reduction="sum") / args.batch_size
+        if not loss.isfinite():
             raise FloatingPointError(f"the loss is {loss.item()} at step {step} of epoch {epoch}")
-        optimizer.zero_grad()
+        total += loss.item() * args.batch_size
         loss.backward()
         optimizer.step()
-        bar.set_postfix(loss=f"{total / sentences:.3f}", refresh=False)
-    if not all(is_finite(p) for group in optimizer.param_groups for p in group["params"]):
-        raise FloatingPointError(f"a parameter is no longer finite at the end of epoch {epoch}")
-    return total / sentences
+        optimizer.zero_grad()
+    if not all(p.isfinite().all() for p in trainable(model).values()):
+        raise FloatingPointError(f"a parameter is not finite at the end of epoch {epoch}")
+    return total / len(loader.dataset)
 
 
-def what_is_trained(args: argparse.Namespace, model: LlamaEmbeddingClassifier) -> str:
-    """The first line of a training run."""
-    lora, trainable, percent = count_lora_parameters(model)
-    total = sum(p.numel() for p in model.parameters())
-    if args.option == "finetune":
-        return f"Fine-tuning all {trainable:,} parameters"
-    return (f"LoRA rank {args.lora_rank}, alpha {args.lora_alpha:g} on {len(lora_layers(model))} "
-            f"projections: {lora:,} of {total / 1e6:.1f} M parameters ({percent:.2f}%) plus the "
-            "head")
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that ask for a gradient."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def what_is_kept(args: argparse.Namespace, epoch: int, files: RunFiles) -> str:
-    """What to tell somebody whose run ends early."""
-    return (f"{epoch} of {args.epochs} epochs are kept in {files.state}, the best model so far in "
-            f"{files.model}; the same command with --resume goes on from there")
+@torch.no_grad()
+def restore_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Set the trained parameters."""
+    for name, parameter in trainable(model).items():
+        parameter.copy_(weights[name])
 
 
-def publish(files: RunFiles) -> None:
-    """Copy the best model of this run to the name that the assignment gives it."""
-    with open(files.best, "rb") as best, atomic_write(files.model) as model:
-        shutil.copyfileobj(best, model)
+def merged(model: torch.nn.Module) -> torch.nn.Module:
+    """The model without LoRA layers: itself, or a copy into which they are merged."""
+    has_lora = any("lora_" in name for name, _ in model.named_parameters())
+    return merge_lora_weights(copy.deepcopy(model)) if has_lora else model
 
 
-def trained_tensors(
-    model: LlamaEmbeddingClassifier, optimizer: AdamW
-) -> dict[str, dict[str, torch.Tensor]]:
-    """Every tensor that training changes: the trained parameters and their two moments."""
-    params = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    return {"model": {name: p.detach() for name, p in params.items()}} | {
-        moment: {name: optimizer.state[p].get(moment, torch.zeros_like(p))
-                 for name, p in params.items()} for moment in ("exp_avg", "exp_avg_sq")}
-
-
-def save_state(
-    model: LlamaEmbeddingClassifier, optimizer: AdamW, options: dict[str, Any], epoch: int,
-    best: dict[str, Any], files: RunFiles,
+def save_model(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, args: argparse.Namespace,
+    config: SimpleNamespace, filepath: str,
 ) -> None:
-    """Save what `restore` needs; parameters that are not trained stand in the checkpoint."""
-    save_torch(files.state, {"options": options, "epoch": epoch, "best": best,
-                             **trained_tensors(model, optimizer)})
+    """Save a model for `test`, which needs no `optimizer`, loadable with `weights_only=True`."""
+    def plain(namespace: Any) -> dict[str, Any]:
+        return {name: value if isinstance(value, (str, int, float, type(None))) else str(value)
+                for name, value in vars(namespace).items()}
+
+    save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain(config),
+                         "args": plain(args)})
 
 
-def restore(
-    args: argparse.Namespace, model: LlamaEmbeddingClassifier, optimizer: AdamW,
-    options: dict[str, Any], files: RunFiles, steps: int,
+def resume_path(args: argparse.Namespace) -> str:
+    """What --resume continues from. The name of the dev output tells runs apart."""
+    return f"{args.dev_out.removesuffix('.txt')}.resume.pt"
+
+
+def options_of(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Everything that determines the result of a training run; files by their SHA-256."""
+    names = ("option", "epochs", "lr", "seed", "batch_size", "hidden_dropout_prob",
+             "max_sentence_len", "dtype", "use_gpu", "lora_rank", "lora_alpha")
+    files = {"--train": args.train, "--dev": args.dev, "--tokenizer": tokenizer.model_path,
+             "--pretrained-model-path": args.pretrained_model_path}
+    return {f"--{name}": getattr(args, name) for name in names} | {
+        name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items()}
+
+
+def restore_checkpoint(
+    args: argparse.Namespace, options: dict[str, Any], model: torch.nn.Module, optimizer: AdamW
 ) -> tuple[int, dict[str, Any]]:
-    """Bring back an interrupted run, if --resume asks for it.
+    """Bring back what an interrupted run had reached, if --resume asks for it.
+
+    Returns:
+        How many epochs are done, and the best of them.
+    """
+    path = resume_path(args)
+    if not args.resume or not os.path.exists(path):
+        if args.resume or os.path.exists(path):
+            print(f"--resume: there is no {path}; starting from the beginning" if args.resume else
+                  f"{path}: replaced after the first epoch; --resume would have continued that run")
+        return 0, {"epoch": None, "dev_acc": -math.inf}
+    saved = load_file(path)
+    before = saved.get("options") if isinstance(saved, dict) else None
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: not of an interrupted run; leave out --resume to start afresh")
+    if changed := [name for name, value in options.items() if before.get(name) != value]:
+        raise InputError(f"{path}: that run had another {', '.join(changed)}; use the same options "
+                         "and files, or leave out --resume to start afresh")
+    restore_weights(model, saved["weights"])
+    optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["rng"])
+    if args.use_gpu:
+        torch.cuda.set_rng_state(saved["cuda_rng"])
+    print(f"resume after {saved['done']} of {args.epochs} epochs")
+    return saved["done"], saved["best"]
+
+
+def test(args: argparse.Namespace, data: Data | None = None) -> None:
+    """Evaluate the model that `train` has saved on dev and test.
 
     Args:
-        steps: of the optimizer, in one epoch.
-    Returns:
-        How many epochs are done, and epoch and dev accuracy of the best of them.
-    Raises:
-        ValueError: the interrupted run had other options, or its files are not of one run.
+        data: of `load_data`, where it has been read already.
     """
-    nothing_yet = 0, {"epoch": 0, "dev_accuracy": -1.0}
-    if not os.path.exists(files.state):
-        if args.resume:
-            print(f"--resume: there is no {files.state}, so nothing to resume; starting from the "
-                  "beginning")
-        return nothing_yet
-    if not args.resume:
-        print(f"{files.state} is of an interrupted run, which --resume would continue; starting "
-              "afresh and replacing it after the first epoch")
-        return nothing_yet
-    afresh = "leave out --resume to start afresh"
-    require_file(files.best, afresh)
-    state = read_torch_file(files.state)
-    try:
-        check_same_run(state, read_torch_file(files.best), options)
-        load_classifier(files.best)  # refused now rather than after the remaining epochs
-        tensors = trained_tensors(model, optimizer)
-        for kind, expected in tensors.items():
-            check_tensors(expected, state.get(kind), kind)
-    except ValueError as error:
-        raise ValueError(f"{files.state} cannot be resumed: {error}; {afresh}") from error
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(state["model"][name])
-                optimizer.state[parameter] = {"step": state["epoch"] * steps} | {
-                    moment: state[moment][name].to(parameter)
-                    for moment in ("exp_avg", "exp_avg_sq")}
-    print(f"Resuming after epoch {state['epoch']} of {args.epochs}; the best so far is epoch "
-          f"{state['best']['epoch']} with dev accuracy {state['best']['dev_accuracy']:.4f}")
-    return state["epoch"], state["best"]
+    args = resolve(args)
+    check_outputs(args)
+    device = pick_device(args.use_gpu)
+    saved = load_file(args.filepath)
+    model = LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
+    model.load_state_dict(saved["model"])
+    print(f"load model from {args.filepath}")
+    data = data or load_data(args)
+    evaluate(args, fit_to_device(model, model.llama, data.tokenizer, device), data, device)
 
 
-def check_same_run(state: Any, saved: Any, options: dict[str, Any]) -> None:
-    """Raise ValueError unless both files are of a run with these options."""
-    if not isinstance(state, dict) or not isinstance(state.get("options"), dict):
-        raise ValueError("it is not the state of a run")
-    others = differing(state["options"], options)
-    if others:
-        raise ValueError("it was run with other options: " + ", ".join(
-            f"{name} ({state['options'].get(name)!s:.12}, now {options[name]!s:.12})"
-            for name in others))
-    epoch, best = state.get("epoch"), state.get("best")
-    if not (type(epoch) is int and isinstance(best, dict) and type(best.get("epoch")) is int
-            and type(best.get("dev_accuracy")) is float
-            and 1 <= best["epoch"] <= epoch <= options["epochs"]):
-        raise ValueError("its counts of epochs are not those of a run")
-    # One epoch ahead: interrupted between the writing of the two, it is about to be repeated.
-    if not isinstance(saved, dict) or differing(saved.get("options"), options) or (
-            differing(saved, {"epoch": best["epoch"]}) and differing(saved, {"epoch": epoch + 1})):
-        raise ValueError("the best model beside it is of another run")
-
-
-def differing(saved: Any, expected: dict[str, Any]) -> list[str]:
-    """Names whose values in a file, which may be of any type, are not those that are expected."""
-    saved = saved if isinstance(saved, dict) else {}
-    return [name for name, value in expected.items()
-            if type(saved.get(name)) is not type(value) or saved.get(name) != value]
+def train_and_test(args: argparse.Namespace) -> None:
+    """Train, evaluate the model of the best epoch, and remove what --resume would need."""
+    check_outputs(args)
+    data = load_data(args)
+    train(args, data)
+    test(args, data)
+    with suppress(OSError):
+        os.unlink(resume_path(args))
 
 
 # ------------------------------------------------------------------------------------------- main
 
-JOBS = {"generate": run_generate, "prompt": run_prompt,
-        "finetune": run_training, "lora": run_training}
-
-
-@contextmanager
-def prompt_interrupts(args: argparse.Namespace) -> Iterator[None]:
-    """Let Ctrl-C end the block, and the program, within about a second.
-
-    Python hears of the signal only between two of its own instructions, and one backward pass
-    over long texts can take many seconds; so a thread waits for the signal, too. What is being
-    written meanwhile is a temporary file: no file under its own name is ever half-written.
-    """
-    wake, signalled = os.pipe()
-    os.set_blocking(signalled, False)
-    left = threading.Event()
-
-    def wait_for_signal() -> None:
-        if os.read(wake, 1) and not left.wait(timeout=1):
-            print(f"\ninterrupted: {args.kept}", file=sys.stderr, flush=True)
-            os._exit(130)
-        os.close(wake)
-
-    threading.Thread(target=wait_for_signal, daemon=True).start()
-    previous = signal.set_wakeup_fd(signalled)
-    try:
-        yield
-    finally:
-        left.set()
-        signal.set_wakeup_fd(previous)
-        os.close(signalled)
+JOBS = {"generate": generate, "prompt": test_with_prompting,
+        "finetune": train_and_test, "lora": train_and_test}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one job; returns the exit status.
+    """Run one job; return the exit status.
 
-    0: done. 1: training diverged. 2: bad input, said in one line on standard error.
-    130: interrupted.
+    0: done. 1: training diverged, or memory ran out. 2: bad input. 130: interrupted.
     """
+    configure_stdout()
     args = get_args(argv)
-    args.kept = "nothing was written; the same command starts again"
+    is_kept = "the same command starts again"
     try:
-        with prompt_interrupts(args):
-            check_outputs(args)
-            JOBS[args.option](args)
+        args = resolve(args)
+        seed_everything(args.seed)
+        JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:
-        print(f"\ninterrupted: {args.kept}", file=sys.stderr)
-        return 130
+        if args.option in ("finetune", "lora") and os.path.exists(resume_path(args)):
+            is_kept = f"the same command with --resume continues from {resume_path(args)}"
+        return fail(PROGRAM, f"interrupted; {is_kept}", status=130)
     except FloatingPointError as error:
-        return fail(PROGRAM, f"training stopped: {error}, at learning rate {args.lr:g}; "
-                             f"{args.kept}. Try a smaller --lr", status=1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
-            raise  # a defect of the program
-        return fail(PROGRAM, "out of memory: a smaller --batch_size or --max_sentence_len needs "
-                             f"less; {args.kept}", status=1)
-    except (OSError, ValueError) as error:
+        return fail(PROGRAM, f"training diverged: {error}; try a smaller --lr than {args.lr:g}. "
+                             f"{args.filepath} has the best epoch so far, if one was finished", 1)
+    except (OSError, InputError, CheckpointError) as error:
         return fail(PROGRAM, error)
+    except (MemoryError, RuntimeError) as error:
+        out_of_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        if not out_of_memory and "DefaultCPUAllocator" not in str(error):
+            raise
+        return fail(PROGRAM, "out of memory; a smaller --batch_size or --max_sentence_len needs "
+                             "less", 1)
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is leave_early:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 is no failure
     sys.exit(main())

@@ -1,114 +1,65 @@
-"""What several modules share: files that are whole or not there, command lines, seeds, devices."""
+"""What several modules share: data files, atomic writes, one-line errors, devices, progress."""
 
 import argparse
 import errno
-import fcntl
-import glob
 import json
+import math
 import os
-import random
 import re
+import secrets
 import sys
-import warnings
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import numpy as np
 import torch
+from tqdm import tqdm
 
 SEPARATOR = " ||| "
-ONEDNN_FROM = 512  # width of a model
+LOG_SECONDS = 180  # between two lines of progress in a log file
 
 
-def require_file(path: str, hint: str) -> None:
-    """Make sure that `path` is a file.
-
-    Raises:
-        FileNotFoundError: there is nothing; the message ends with `hint`, what to do about it.
-        ValueError: there is something else, such as a folder.
-    """
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file; {hint}")
-    if not os.path.isfile(path):
-        raise ValueError(f"{path}: not a file; {hint}")
+class InputError(ValueError):
+    """Bad input: the message says in one line what is wrong, where, and what to do."""
 
 
-def beside(path: str, name: str) -> str:
-    """The file `name` that belongs to `path`: in the same folder, or else in the current one."""
-    candidate = os.path.join(os.path.dirname(path), name)
-    return candidate if os.path.exists(candidate) else name
-
-
-def remove_leftovers(folder: str, name: str) -> None:
-    """Remove what `atomic_write` could not, since its process was killed."""
-    for part in Path(folder).glob(f".{glob.escape(name)}.*.part"):
-        pid = part.name.split(".")[-2]
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            part.unlink(missing_ok=True)
-        except (ValueError, OverflowError, PermissionError):
-            pass  # not ours, or its process is alive
-
+# ------------------------------------------------------------------------------------------ files
 
 @contextmanager
 def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
-    """Open a file that takes its place under `path` only when it is whole and on the disk.
+    """Write to a temporary file, then rename it to `path`: readers see the old file or the new one.
 
-    Whoever reads `path` sees all of the old file or all of the new one. Text is UTF-8 with plain
-    newlines on every platform.
+    A symbolic link is followed. What is not a regular file, such as /dev/null, is written to.
+    Text is UTF-8 with plain newlines on every platform.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; `path` is untouched.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    part = Path(folder, f".{name}.{os.getpid()}.part")
-    remove_leftovers(folder, name)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, mode, **text) as file:
+            yield file
+        return
+    target = os.path.realpath(path)
+    part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
     try:
-        with open(part, mode, **text) as file:
+        with open(part, mode.replace("w", "x"), **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_torch_file(path: str) -> Any:
-    """Load a file of `torch.save` from a source that nobody vouches for, onto the CPU.
-
-    Nothing in the file is executed, and it cannot unpack to more than its own size.
-
-    Raises:
-        ValueError: damaged, or not made of tensors, containers, numbers and texts alone.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("compressed, which torch.save never does")
-            # torch.load skips the checksums: a flipped bit would become a wrong weight.
-            damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"the checksum of {damaged!r:.80} is wrong")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about kinds of tensors that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+        os.replace(part, target)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, path) from error
         raise
-    except Exception as error:  # whatever a damaged file provokes, in zipfile, pickle or PyTorch
-        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
-        raise ValueError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); "
-                         "get it again from a source that you trust") from error
 
 
-def save_torch(path: str, content: Any) -> None:
-    """torch.save, whole or not at all.
+def save_file(path: str, content: Any) -> None:
+    """torch.save, atomically.
 
     Raises:
         OSError: as `atomic_write`.
@@ -120,94 +71,10 @@ def save_torch(path: str, content: Any) -> None:
             raise (error.__context__ or error) from None
 
 
-def one_line(message: object) -> str:
-    """A message as a single line without control characters, whatever it quotes."""
-    text = " ".join(str(message).split())[:1000]
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
-
-    def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
-
-
-def fail(program: str, error: object, status: int = 2) -> int:
-    """Say in one line on standard error why a program ends; returns the exit status."""
-    if isinstance(error, OSError) and error.filename:
-        error = f"{error.filename}: {error.strerror}"
-    print(f"{program}: {one_line(error)}", file=sys.stderr)
-    return status
-
-
-def set_seed(*seed: int) -> None:
-    """Seed every generator that the program draws from, by one number or by several together."""
-    state = np.random.SeedSequence(seed).generate_state(1)[0]
-    random.seed(int(state))
-    np.random.seed(state)
-    torch.manual_seed(int(state))  # all CUDA devices included
-
-
-def pick_device(use_gpu: bool) -> torch.device:
-    """The CPU, or the first CUDA device where it was asked for.
-
-    Raises:
-        ValueError: it was asked for and there is none.
-    """
-    if use_gpu and not torch.cuda.is_available():
-        raise ValueError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
-                         "the CPU, or install a CUDA build of PyTorch and its driver")
-    return torch.device("cuda" if use_gpu else "cpu")
-
-
-def multiply_by_onednn(dim: int) -> bool:
-    """Have oneDNN rather than MKL multiply float32 matrices on the CPU, if it does so in float32.
-
-    It is faster, most of all on AMD's processors, but first compiles a kernel for every shape,
-    which only wide models repay (benchmarks/README.md). PyTorch offers it only together with the
-    permission to round to bfloat16 first, of which oneDNN makes use where the processor has units
-    for that (Intel's AMX). There, and for narrow models, everything stays as it was.
-
-    Args:
-        dim: width of the model.
-    Returns:
-        Whether oneDNN is put to use.
-    """
-    # oneDNN and PyTorch each keep a kernel for every shape met, of up to a megabyte; batches have
-    # many lengths. One step needs about 50 at most.
-    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(cache, "64")
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if matmul is None or dim < ONEDNN_FROM:  # PyTorch before 2.9 has no such setting
-        return False
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 would make it 1
-    exact = torch.equal(torch.nn.functional.linear(probe, torch.eye(512)), probe)
-    if not exact:
-        matmul.fp32_precision = before
-    return exact
-
-
-@contextmanager
-def sole_owner(path: str, doing: str) -> Iterator[None]:
-    """Hold a lock file for as long as the block runs; the system drops it when the process dies.
-
-    Raises:
-        BlockingIOError: another process holds it; `doing` says what both would do.
-    """
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.fstat(lock.fileno()).st_nlink:  # its last owner has just removed it
-                raise BlockingIOError(errno.EAGAIN, "lock removed")
-        except BlockingIOError as error:
-            raise BlockingIOError(error.errno, f"another run is {doing}; wait for it to end, or "
-                                  "give this one other names", path) from error
-        try:
-            yield
-        finally:
-            os.unlink(path)
+def beside(path: str, name: str) -> str:
+    """The file `name` that belongs to `path`: in the same folder, or else in the current one."""
+    candidate = os.path.join(os.path.dirname(path), name)
+    return candidate if os.path.exists(candidate) else name
 
 
 class Example(NamedTuple):
@@ -218,49 +85,141 @@ class Example(NamedTuple):
 
 
 def read_examples(path: str) -> list[Example]:
-    """Read a file of lines `label ||| sentence`, UTF-8; only the first ` ||| ` separates.
+    r"""Read a file of lines `label ||| sentence`; only the first ` ||| ` separates.
+
+    UTF-8, with or without byte-order mark; lines end in \n, \r\n or \r, and in nothing else.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: naming file and line, for whatever does not have this form.
+        OSError: it cannot be read.
+        InputError: naming file and line, for a line that does not have this form.
     """
-    require_file(path, "`bash setup.sh` fetches the official data; see data/README.md")
-    examples = []
-    with open(path, "rb") as file:
-        for number_, raw in enumerate(file, start=1):
-            where = f"{path}, line {number_}"
-            try:
-                line = raw.decode("utf-8-sig" if number_ == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{where}: not UTF-8 (byte {error.start + 1} of the line); "
-                                 "convert the file") from error
-            label, separator, sentence = line.partition(SEPARATOR)
-            if not separator:
-                raise ValueError(f"{where}: no ' ||| ' between label and sentence")
-            # int() would take "1_0", too
-            if not re.fullmatch("-?[0-9]{1,9}", label.strip()):
-                raise ValueError(f"{where}: the label {label!r:.40} is not a whole number")
-            if not sentence.strip():
-                raise ValueError(f"{where}: no sentence after the label")
-            examples.append(Example(int(label), sentence.strip()))
-    if not examples:
-        raise ValueError(f"{path}: empty; it needs lines 'label ||| sentence'")
-    return examples
+    content = Path(path).read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + len(re.findall(rb"\r\n|\r|\n", content[:error.start]))
+        raise InputError(f"{path}, line {line}: not UTF-8; convert the file") from error
+    lines = re.split("\r\n|\r|\n", text)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path}: empty; it needs lines 'label ||| sentence'")
+    return [parse_example(line, f"{path}, line {n}") for n, line in enumerate(lines, start=1)]
+
+
+def parse_example(line: str, where: str) -> Example:
+    """Split a line of a data file; `where` is for the messages."""
+    label, separator, sentence = line.partition(SEPARATOR)
+    if not separator:
+        raise InputError(f"{where}: no ' ||| ' between label and sentence")
+    if not re.fullmatch("-?[0-9]{1,9}", label.strip()):
+        raise InputError(f"{where}: the label {label!r:.40} is not a whole number")
+    if not sentence.strip():
+        raise InputError(f"{where}: no sentence after the label")
+    return Example(int(label), sentence.strip())
 
 
 def read_label_names(path: str, num_labels: int) -> list[str]:
     """The words that stand for the labels: a JSON array with one text for each of them."""
-    require_file(path, "it holds the names of the labels, as a JSON list")
     try:
-        names = json.loads(Path(path).read_text(encoding="utf-8"))
+        names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error!s:.80}); it has to be a list of the names of "
-                         "the labels") from error
+        raise InputError(f"{path}: not JSON ({error!s:.80}); it must be a list of the names of the "
+                         'labels, such as ["bad", "good"]') from error
     # A line break in a name would break the lines of the output, too.
     if not isinstance(names, list) or not all(
             isinstance(n, str) and n.strip() and n.isprintable() for n in names):
-        raise ValueError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
+        raise InputError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
     if len(names) != num_labels:
-        raise ValueError(f"{path}: {len(names)} names for the {num_labels} labels of the training "
+        raise InputError(f"{path}: {len(names)} names for the {num_labels} labels of the training "
                          "file; it needs one for each")
     return names
+
+
+# ----------------------------------------------------------------------------------- command line
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
+
+
+def checked(kind: type, is_valid: Callable[[Any], bool], description: str) -> Callable[[str], Any]:
+    """A type for argparse: int or float, with a condition."""
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not is_valid(value):
+            raise ValueError
+        return value
+    parse.__name__ = description  # argparse says "invalid {description} value"
+    return parse
+
+
+positive_int = checked(int, lambda n: 0 < n < 2**31, "positive integer")
+positive_number = checked(float, lambda x: 0 < x < math.inf, "positive number")
+
+
+def one_line(message: object) -> str:
+    """A message as a single line without control characters, whatever it quotes."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(message).split()))
+
+
+def fail(program: str, error: object, status: int = 2) -> int:
+    """Say in one line on standard error why a program ends; return the exit status."""
+    if isinstance(error, OSError) and error.filename is not None:
+        hint = "; `bash setup.sh` fetches the official files" * (error.errno == errno.ENOENT)
+        error = f"{os.fsdecode(error.filename)}: {error.strerror}{hint}"
+    print(f"{program}: {one_line(error):.1000}", file=sys.stderr)
+    return status
+
+
+def configure_stdout() -> None:
+    """Print every line at once, also into a log file, and escape what a terminal cannot show."""
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, nor where it is closed
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def progress(batches: Iterable, title: str) -> Iterator:
+    """Iterate with a progress bar on a terminal, or with a line now and then in a log file."""
+    if sys.stderr and sys.stderr.isatty():
+        yield from tqdm(batches, title, leave=False)
+        return
+    said = time.monotonic()
+    for number, batch in enumerate(batches, start=1):
+        yield batch
+        if time.monotonic() - said >= LOG_SECONDS:
+            print(f"{title}: {number:,} of {len(batches):,} batches")
+            said = time.monotonic()
+
+
+# ---------------------------------------------------------------------------------------- devices
+
+def pick_device(use_gpu: bool) -> torch.device:
+    """The CPU, or CUDA where it was asked for, set up as the reference uses it.
+
+    Raises:
+        InputError: CUDA was asked for and there is none.
+    """
+    if not use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
+                         "the CPU, or install a CUDA build of PyTorch and its driver")
+    torch.set_float32_matmul_precision("high")  # TF32, as in the published results
+    if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):  # PyTorch 2.5
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it takes 145 ms for every new length
+    return torch.device("cuda")
+
+
+def prefer_onednn(dim: int) -> None:
+    """Multiply float32 matrices with oneDNN (benchmarks/README.md) where that stays exact."""
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, "64")  # kernels, of up to 1 MB; one step needs about 50
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
+    if matmul is None or dim < 512:  # compiling a kernel for each shape pays off only for wide ones
+        return
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 units (Intel's AMX) would make it 1
+    if not torch.equal(torch.nn.functional.linear(probe, torch.eye(512)), probe):
+        matmul.fp32_precision = before
