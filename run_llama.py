@@ -33,6 +33,7 @@ from utils import (
     Parser,
     atomic_write,
     beside,
+    bfloat16_is_faster,
     checked,
     configure_stdout,
     fail,
@@ -277,6 +278,14 @@ def seed_everything(seed: int = 11711) -> None:
     torch.manual_seed(seed)
 
 
+def open_device(args: argparse.Namespace) -> torch.device:
+    """The device of a job; --dtype bfloat16 is refused where it would only lose accuracy."""
+    # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
+    if args.dtype == "bfloat16" and (args.use_gpu or not bfloat16_is_faster()):
+        raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
+    return pick_device(args.use_gpu)
+
+
 def autocast(args: argparse.Namespace, device: torch.device) -> AbstractContextManager:
     """Matrix products in --dtype."""
     return torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
@@ -362,7 +371,7 @@ def generate_sentence(
     args = resolve(args)
     tokenizer = Tokenizer(None, args.tokenizer or beside(
         args.pretrained_model_path, TOKENIZER_MODEL))
-    device = pick_device(args.use_gpu)
+    device = open_device(args)
     llama = llama or load_llama(args)
     llama = fit_to_device(llama, llama, tokenizer, device)
     ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=device)
@@ -401,7 +410,7 @@ def test_with_prompting(args: argparse.Namespace) -> None:
     """Classify dev and test by asking the language model, without any training."""
     args = resolve(args)
     check_outputs(args)
-    device = pick_device(args.use_gpu)
+    device = open_device(args)
     num_labels = len({label for label, _ in read_examples(args.train)})
     names = read_label_names(args.label_names, num_labels)
     data = load_data(args, question(names))
@@ -423,7 +432,7 @@ def train(args: argparse.Namespace, data: Data | None = None) -> None:
     """
     args = resolve(args)
     check_outputs(args)
-    device = pick_device(args.use_gpu)
+    device = open_device(args)
     data = data or load_data(args)
     model, config = make_classifier(args, data, device)
     optimizer = AdamW(trainable(model).values(), lr=args.lr)
@@ -495,9 +504,9 @@ def train_epoch(
             log_probs = model(batch["token_ids"].to(device))
         labels = batch["labels"].to(device)
         loss = F.nll_loss(log_probs.float(), labels, reduction="sum") / args.batch_size
-        if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step} of epoch {epoch}")
         total += loss.item() * args.batch_size
+        if not math.isfinite(total):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step} of epoch {epoch}")
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -590,7 +599,7 @@ def test(args: argparse.Namespace, data: Data | None = None) -> None:
     """
     args = resolve(args)
     check_outputs(args)
-    device = pick_device(args.use_gpu)
+    device = open_device(args)
     saved = load_file(args.filepath)
     model = LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
     model.load_state_dict(saved["model"])

@@ -205,7 +205,8 @@ class LlamaEmbeddingClassifier(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         _, hidden = self.llama(ids)
-        return F.log_softmax(self.classifier_head(self.dropout(hidden[:, -1, :])), dim=-1)
+        last = hidden[:, -1, :].contiguous()  # or else CUDA's dropout draws another mask for it
+        return F.log_softmax(self.classifier_head(self.dropout(last)), dim=-1)
 
 
 class LlamaZeroShotClassifier(nn.Module):

@@ -1,17 +1,15 @@
 """What `bench.py` measures: weights, batches, and the work that is done on them.
 
 Every kind of work is a class whose instances are called with a batch, in one of these variants:
-the textbook version; the project in float32, as `run_llama.py` runs it; the same with products by
-PyTorch's default library rather than by oneDNN; and the project with products in bfloat16.
+the textbook version; the project in float32, as `run_llama.py` runs it; and the project with
+products in bfloat16, where those are faster.
 """
 
 import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import cache
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,28 +17,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import textbook  # noqa: E402
-from classifier import (  # noqa: E402
-    LlamaEmbeddingClassifier,
-    LlamaZeroShotClassifier,
-    encode,
-    make_loader,
-    with_question,
-)
+from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier  # noqa: E402
 from config import LlamaConfig  # noqa: E402
 from llama import load_pretrained  # noqa: E402
-from lora import apply_lora, get_lora_optimizer_params  # noqa: E402
+from lora import apply_lora  # noqa: E402
 from optimizer import AdamW  # noqa: E402
-from run_llama import NEW_TOKENS, PROMPT  # noqa: E402, F401  (PROMPT for bench.py)
+from run_llama import PROMPT, LlamaDataset, create_data, question, trainable  # noqa: E402, F401
 from tokenizer import Tokenizer  # noqa: E402
-from utils import multiply_by_onednn, read_examples  # noqa: E402
+from utils import bfloat16_is_faster, pick_device, prefer_onednn  # noqa: E402, F401
 
-TEXTBOOK, OURS, DEFAULT, BFLOAT16 = VARIANTS = (
-    "textbook", "float32", "float32 without oneDNN", "bfloat16")
+TEXTBOOK, OURS, BFLOAT16 = VARIANTS = ("textbook", "float32", "bfloat16")
+NEW_TOKENS = 75
 
 
 class Reviews(NamedTuple):
@@ -80,7 +73,7 @@ def official(name: str) -> Path | None:
 def save_seeded(path: str, shape: LlamaConfig) -> None:
     """A checkpoint whose weights are drawn at a size at which no part of the model is idle."""
     with torch.device("meta"):
-        shapes = {name: p.shape for name, p in textbook.Llama(asdict(shape)).state_dict().items()}
+        shapes = {name: p.shape for name, p in textbook.Llama(vars(shape)).state_dict().items()}
     generator = torch.Generator().manual_seed(0)
 
     def draw(name: str, size: torch.Size) -> torch.Tensor:
@@ -89,7 +82,7 @@ def save_seeded(path: str, shape: LlamaConfig) -> None:
 
     weights = {name: draw(name, size) for name, size in shapes.items()}
     weights["output.weight"] = weights["tok_embeddings.weight"]
-    torch.save({"model": weights, "model_args": asdict(shape)}, path)
+    torch.save({"model": weights, "model_args": vars(shape)}, path)
 
 
 def make_batches(
@@ -100,46 +93,41 @@ def make_batches(
     torch.manual_seed(0)
     path = official(f"data/{data.file}-{'dev' if ask else 'train'}.txt")
     if path and tokenizer and not quick:
-        examples = read_examples(str(path))
-        encoded = encode(with_question(examples, data.names) if ask else examples, tokenizer)
+        with redirect_stdout(sys.stderr):  # create_data's line is no part of the table
+            rows = create_data(str(path), tokenizer, "test", eos=False,
+                               prompt_suffix=question(data.names) if ask else None)
     else:
         rng = np.random.default_rng(0)
         scale = 8 if quick else 1
         # A gamma distribution of shape 5 has the spread of both data sets.
         lengths = np.clip(rng.gamma(5, data.mean / 5, 2000), 3, data.longest) / scale + 20 * ask
-        encoded = [(torch.randint(4, 200, (int(n) + 1,)), int(rng.integers(len(data.names))))
-                   for n in lengths]
+        rows = [("", int(rng.integers(len(data.names))),
+                 torch.randint(4, 200, (int(n) + 1,)).tolist()) for n in lengths]
     size = 10 if ask else data.batch_size
-    loader = iter(make_loader(encoded, size, pad_id=3, shuffle=True))
-    return [next(loader) for _ in range(count)]
+    dataset = LlamaDataset(rows, None, tokenizer=tokenizer or SimpleNamespace(pad_id=3, eos_id=2))
+    loader = iter(DataLoader(dataset, size, shuffle=True, collate_fn=dataset.collate_fn))
+    batches = [next(loader) for _ in range(count)]
+    return [(batch["token_ids"], batch["labels"]) for batch in batches]
 
 
 # --------------------------------------------------------------------------------- what is measured
 
-@cache
-def our_products() -> str:
-    """What `multiply_by_onednn` sets on this machine."""
-    with products(TEXTBOOK, torch.device("cpu")):
-        multiply_by_onednn(dim=512)
-        return torch.backends.mkldnn.matmul.fp32_precision
-
-
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:
     """Matrix products as the variant has them."""
-    mkldnn = torch.backends.mkldnn.matmul
-    mkldnn.fp32_precision = our_products() if variant in (OURS, BFLOAT16) else "ieee"
+    if variant != TEXTBOOK and device.type == "cpu":
+        prefer_onednn(dim=512)
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=variant == BFLOAT16):
             yield
     finally:
-        mkldnn.fp32_precision = "ieee"
+        if matmul := getattr(torch.backends.mkldnn, "matmul", None):  # PyTorch 2.9
+            matmul.fp32_precision = "ieee"
 
 
 def variants_for(device: torch.device) -> tuple[str, ...]:
-    """The variants that differ on a machine: oneDNN may not be good for float32 there."""
-    onednn = device.type == "cpu" and our_products() != "ieee"
-    return tuple(variant for variant in VARIANTS if variant != DEFAULT or onednn)
+    """The variants that `run_llama.py` has on a device."""
+    return VARIANTS if device.type == "cpu" and bfloat16_is_faster() else (TEXTBOOK, OURS)
 
 
 class Training:
@@ -155,8 +143,10 @@ class Training:
             settings = SimpleNamespace(num_labels=labels, hidden_dropout_prob=0.3,
                                        pretrained_model_path=path, option="finetune")
             self.model = LlamaEmbeddingClassifier(settings)
-            self.model = (apply_lora(self.model) if lora else self.model).to(device)
-            self.optimizer = AdamW(get_lora_optimizer_params(self.model), lr=2e-5)
+            if lora:
+                apply_lora(self.model.llama.requires_grad_(False))
+            self.model = self.model.to(device)
+            self.optimizer = AdamW(trainable(self.model).values(), lr=2e-5)
         self.variant, self.device = variant, device
 
     def __call__(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -166,9 +156,9 @@ class Training:
         with products(self.variant, self.device):
             log_probs = self.model(ids)
             loss = F.nll_loss(log_probs.float(), labels, reduction="sum") / len(labels)
-            self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
+            self.optimizer.zero_grad()
         return loss.detach()
 
     @torch.no_grad()
@@ -229,8 +219,8 @@ def needed_flops(shape: LlamaConfig, kind: str, bs: int, seqlen: int) -> int:
     """
     if kind == "generate":
         return sum(needed_flops(shape, "prompt", bs, seqlen + i) for i in range(NEW_TOKENS))
-    kv_dim = shape.head_dim * shape.n_kv_heads
-    hidden = textbook.hidden_width(asdict(shape))
+    kv_dim = shape.dim // shape.n_heads * shape.n_kv_heads
+    hidden = textbook.hidden_width(vars(shape))
     keys_values = 4 * shape.dim * kv_dim
     rest = 4 * shape.dim**2 + 6 * shape.dim * hidden + 4 * seqlen * shape.dim
     lower = (shape.n_layers - 1) * seqlen * (keys_values + rest)
