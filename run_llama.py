@@ -440,6 +440,7 @@ def train(args: argparse.Namespace, data: Data | None = None) -> None:
     loaders = [make_loader(rows, args, data.tokenizer) for rows in (data.train, data.dev)]
     options = options_of(args, data.tokenizer)
     done, best = restore_checkpoint(args, options, model, optimizer)
+    args.resume = False  # a resumed run saves the same bytes
     for epoch in range(done, args.epochs):
         started = time.monotonic()
         loss = train_epoch(args, model, optimizer, shuffled, device, epoch)
