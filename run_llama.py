@@ -75,8 +75,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
                      type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"))
     job.add_argument("--pretrained-model-path", default="stories42M.pt", metavar="FILE",
                      help="checkpoint")
-    job.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model (None: "
-                     "tokenizer.model beside the checkpoint, or else in this folder)")
+    job.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model; None: "
+                     "tokenizer.model beside the checkpoint, or else in this folder")
     job.add_argument("--max_sentence_len", type=positive_int, metavar="N",
                      help="cut sentences to this many tokens")
     story = parser.add_argument_group("generate")
@@ -411,11 +411,13 @@ def test_with_prompting(args: argparse.Namespace) -> None:
     args = resolve(args)
     check_outputs(args)
     device = open_device(args)
-    num_labels = len({label for label, _ in read_examples(args.train)})
-    names = read_label_names(args.label_names, num_labels)
+    names = read_label_names(args.label_names)
     data = load_data(args, question(names))
+    if len(names) != data.num_labels:
+        raise InputError(f"{args.label_names}: {len(names)} names for the {data.num_labels} labels "
+                         f"of {args.train}; it needs one for each")
     config = SimpleNamespace(
-        num_labels=num_labels, pretrained_model_path=args.pretrained_model_path)
+        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path)
     uncut = Tokenizer(None, data.tokenizer.model_path)  # names are not cut to --max_sentence_len
     model = LlamaZeroShotClassifier(config, uncut, names)
     print(f"load model from {args.pretrained_model_path}")

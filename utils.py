@@ -120,20 +120,21 @@ def parse_example(line: str, where: str) -> Example:
     return Example(int(label), sentence.strip())
 
 
-def read_label_names(path: str, num_labels: int) -> list[str]:
-    """The words that stand for the labels: a JSON array with one text for each of them."""
+def read_label_names(path: str) -> list[str]:
+    """The words that stand for the labels: a JSON array of texts.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it is something else.
+    """
     try:
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error!s:.80}); it must be a list of the names of the "
-                         'labels, such as ["bad", "good"]') from error
+    except (ValueError, RecursionError):
+        names = None
     # A line break in a name would break the lines of the output, too.
-    if not isinstance(names, list) or not all(
-            isinstance(n, str) and n.strip() and n.isprintable() for n in names):
+    if not isinstance(names, list) or not names or not all(
+            isinstance(name, str) and name.strip() and name.isprintable() for name in names):
         raise InputError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
-    if len(names) != num_labels:
-        raise InputError(f"{path}: {len(names)} names for the {num_labels} labels of the training "
-                         "file; it needs one for each")
     return names
 
 
