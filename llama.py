@@ -5,6 +5,7 @@ LayerNorm in place of RMSNorm, and attention without a mask unless the configura
 import inspect
 import math
 import sys
+import warnings
 import zipfile
 from functools import lru_cache
 from typing import Any
@@ -283,7 +284,9 @@ def load_file(path: str) -> Any:
                 damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"wrong checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file provokes in zipfile, pickle or PyTorch
