@@ -1,18 +1,112 @@
-"""The corpus of stories: the same for the same seed, never twice the same, and good English."""
+"""Grammar files mean what their notation says, and the stories are fixed and in good English."""
 
+import hashlib
+import random
 import re
-import subprocess
-import sys
-from itertools import islice
+from collections import Counter
 
 import pytest
 
 import corpus
+import engine
+import english
 
 PROMPT = (
     "Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, succeeds "
     "in animating a creature assembled from"
 )
+SHIPPED = "473d0eb2f903d03ca74bad8e9d8ae5a40cb12ba5a18a91e5aad3455767e8c33a"
+
+# ---------------------------------------------------------------- the engine
+
+HEAD = """# A comment.
+== table sex: sex / he
+m / he
+f / she
+
+== table child: name / +sex
+Ben / m
+"""
+
+
+def read(path, text: str) -> engine.Grammar:
+    path.write_text(text)
+    return engine.Grammar([path], keep="past", drop="present")
+
+
+@pytest.mark.parametrize("sections, expected", [
+    ("== plot p: child\n{child} or {child.he}", {"Ben or he": 1}),
+    ("== plot p: k:child\n[{k}|he]\n\n[a|b|]",
+     {f"{who} {letter}": 1 / 6 for who in ("Ben", "he") for letter in ("a", "b", "")}),
+    ("== plot p: child\n{rule}\n\n== rule rule\n3x often\nonce\n", {"often": 3 / 4, "once": 1 / 4}),
+    ("== plot p: child\n@past a\n@present b\n2x @ c\n", {"a": 1 / 3, "@ c": 2 / 3}),
+    ("== plot p: child\n?\na\nb", {"a": 1 / 4, "b": 1 / 4, "": 1 / 2}),
+    ("== plot p: child\na\n- \nb\n  # c", {"a": 1 / 3, "": 1 / 3, "b # c": 1 / 3}),
+    ("== table hat: name\nred\n\n== plot p: x:child|hat|child+hat\n{x}",
+     {"Ben": 2 / 3, "red": 1 / 3}),
+    ("== table hat: name / owner\nred\n  / {k}\n\n== plot p: k:child hat\n{hat.owner} {hat}",
+     {"Ben red": 1}),
+    ("== rule r\na\nb\n\n== plot p: child\n{r}{r}", {"ab": 1 / 2, "ba": 1 / 2}),
+])
+def test_plot_tells_what_the_notation_says(tmp_path, sections, expected):
+    grammar, rng = read(tmp_path / "words.txt", HEAD + sections), random.Random(0)
+    told = Counter(engine.Teller(grammar, rng.random).tell_plot(grammar.plots["p"])
+                   for _ in range(600))
+    assert told.keys() == expected.keys()
+    assert all(abs(told[text] / 600 - share) < 0.06 for text, share in expected.items())
+
+
+@pytest.mark.parametrize("line, sections, message", [
+    (8, "== rul r\na", "expected '== rule NAME'"),
+    (8, "== rule r: a\na", "expected '== rule NAME'"),
+    (8, "== table t\na", "expected '== rule NAME'"),
+    (8, "== plot p\na", "expected '== rule NAME'"),
+    (10, "== rule r\na\n== rule r\nb", "a second rule named 'r'"),
+    (8, "== rule r\n\n# a\n", "nothing below this line"),
+    (8, "== table t: name\n== rule r\na", "nothing below this line"),
+    (8, "== plot p: child\n\n", "nothing below this line"),
+    (11, "== plot p: child\na\n\n?\n\nb", "nothing below this line"),
+    (8, "== rule r\n@present a", "nothing below this line for @past"),
+    (9, "== rule r\n@pats a", "unknown tag @pats"),
+    (10, "== rule r\na\nb [c|d", "'['"),
+    (9, "== rule r\na|b]", "'|'"),
+    (9, "== rule r\n[a [b]]", "'['"),
+    (9, "== rule r\n{child", "'{'"),
+    (9, "== rule r\n[{child|a]", "'['"),
+    (10, "== table t: name / kind\na / b\nc", "1 columns instead of 2"),
+    (9, "== table t: name\na\n  b / c", "2 columns instead of 1"),
+    (9, "== table t: name / +sex\nMia / g", "'g' is no row of table sex"),
+    (8, "== table t: name / +hat\nMia / f", "unknown table 'hat'"),
+    (8, "== plot p: child|hat\na", "unknown table 'hat'"),
+    (9, "== plot p: child\n{chidl}", "unknown slot {chidl}"),
+    (9, "== plot p: child\n[a|{child.age}]", "unknown slot {child.age}"),
+    (9, "== rule r\n{hat}\n\n== plot p: child\n{r}", "unknown slot {hat}"),
+    (9, "== table hat: name\n{child}'s\n\n== plot p: hat child\na", "unknown slot {child}"),
+    (12, "== table hat: name\nred\n\n== plot p: x:child|hat\n{x.he}", "unknown slot {x.he}"),
+])
+def test_mistake_is_reported_with_file_and_line(tmp_path, line, sections, message):
+    with pytest.raises(ValueError) as caught:
+        read(tmp_path / "words.txt", HEAD + sections)
+    assert str(caught.value).startswith(f"{tmp_path / 'words.txt'}, line {line}: ")
+    assert message in str(caught.value)
+
+
+def test_text_before_the_first_section_is_a_mistake(tmp_path):
+    with pytest.raises(ValueError, match="line 3: expected"):
+        read(tmp_path / "words.txt", "# A comment.\n\nhello\n" + HEAD)
+
+
+def test_command_prints_stories_and_reports_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
+    assert corpus.main(["--count", "2", "--seed", "3"]) == 0
+    assert capsys.readouterr().out == "".join(f"{text}\n" for text in corpus.stories(2, seed=3))
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path)
+    (tmp_path / "words.txt").write_text("== rule r\n[")
+    corpus.grammar.cache_clear()
+    assert corpus.main([]) == 2
+    assert re.fullmatch(r"corpus.py: .*words.txt, line 2: '\[' is .*\n", capsys.readouterr().err)
+
+
+# ---------------------------------------------------------------- the stories
 
 
 @pytest.fixture(scope="module")
@@ -21,131 +115,81 @@ def told() -> list[str]:
     return list(corpus.stories(4000, seed=5))
 
 
-def narration(text: str) -> str:
-    """A story without what its people say."""
-    return re.sub(r'"[^"]*"', '""', text)
-
-
 def words(text: str) -> list[str]:
     return re.findall(r"[a-z']+", text.lower())
 
 
-def test_story_is_the_same_for_the_same_seed_and_independent_of_the_run():
-    run = list(corpus.stories(20, seed=3))
-    assert run == [corpus.story(3, index) for index in range(20)]
-    assert run[:5] == list(islice(corpus.stories(10**6, seed=3), 5))
-    assert run != list(corpus.stories(20, seed=4))
+def narrated(text: str) -> set[str]:
+    """The words of a story without its dialogue."""
+    return set(words(re.sub(r'"[^"]*"', "", text)))
 
 
-def test_story_does_not_depend_on_the_hash_seed_of_the_process():
-    command = [sys.executable, corpus.__file__, "--count", "8", "--seed", "2"]
-    outputs = {
-        subprocess.run(
-            command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert outputs == {"".join(f"{text}\n" for text in corpus.stories(8, seed=2))}
+def test_stories_are_those_that_the_embedded_model_was_trained_on():
+    sample = "\n".join(text for seed in range(10) for text in corpus.stories(100, seed))
+    assert hashlib.sha256(sample.encode()).hexdigest() == SHIPPED
 
 
-def test_no_story_is_told_twice(told):
+def test_story_does_not_depend_on_the_others(told):
+    assert told[:20] == [corpus.story(5, index) for index in range(20)]
     assert len(set(told)) == len(told)
 
 
-def test_every_story_is_one_line_of_120_to_250_words(told):
-    assert all(120 <= len(text.split()) <= 250 and text == text.strip() for text in told)
+@pytest.mark.parametrize("text, tense, expected", [
+    ("a hour, a honest man, a apple", "past", "An hour, an honest man, an apple"),
+    ("a useful hat, a unicorn, a bear, a one", "past", "A useful hat, a unicorn, a bear, a one"),
+    ("~try, ~stop, ~open, ~love, ~be, ~go", "past", "Tried, stopped, opened, loved, was, went"),
+    ("~try, ~catch, ~play, ~have", "present", "Tries, catches, plays, has"),
+    ("^be, ^go. they ^be", "past", "Were, went. They were"),
+    ("^be, ^go. they ^be", "present", "Are, go. They are"),
+    ('"no," ~say she.  "i  ~can not." "oh?" ', "past", '"No," said she. "I could not." "Oh?"'),
+    ("it ~can not", "present", "It cannot"),
+])
+def test_english_is_finished_with_its_neighbours(text, tense, expected):
+    assert english.finish(text, tense) == expected
 
 
-def test_only_letters_and_ordinary_punctuation(told):
-    assert set("".join(told)) <= set(
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ',.!?\"-"
-    )
+@pytest.mark.parametrize("fault", [
+    pytest.param(r"""[^A-Za-z ',.!?"-]""", id="unusual character"),
+    pytest.param(r"""^"?[^A-Z"]|(\. "?|\." "?|[!?] "?)[a-z]""", id="small letter"),
+    pytest.param(r"""[^.!?"]$|[^.!?]"$""", id="open end"),
+    pytest.param(r"""^([^"]*"[^"]*")*[^"]*"[^"]*$""", id="open quotation"),
+    pytest.param(r"""^ |  | $| [,.!?]|[,.!?]{2}|[,.!?][A-Za-z]""", id="spacing"),
+    pytest.param(r"(?i)\b(\w+) \1\b", id="doubled word"),
+    pytest.param(r"(?i)\ba (?!one\b|use|uni|usual)[aeiou]|\ba (hour|honest)", id="a for an"),
+    pytest.param(r"(?i)\ban (one\b|use|uni|usual|(?!hour|honest)[^aeiou])", id="an for a"),
+])
+def test_spelling_and_punctuation_are_right(told, fault):
+    assert [text for text in told if re.search(fault, text)] == []
 
 
-def test_punctuation_closes_every_sentence_and_every_quotation(told):
-    for text in told:
-        assert text.count('"') % 2 == 0, text
-        assert re.search(r'[.!?]"?$', text), text
-        assert not re.search(r"  | [,.!?]|[,.!?]{2}|[,.!?][A-Za-z]", text), text
-
-
-def test_sentences_begin_with_a_capital(told):
-    for text in told:
-        assert text[0].isupper() or text[0] == '"'
-        assert not re.search(r'(\. "?|\." "?|[!?] "?)[a-z]', text), text
-
-
-def test_article_agrees_with_the_sound_that_follows(told):
-    consonant_sound = {"one", "useful", "used", "unicorn", "university", "union", "usual"}
-    vowel_sound = {"hour", "honest", "heir"}
-    for text in told:
-        for article, word in re.findall(r"\b(an?) ([a-z]+)", text, re.IGNORECASE):
-            vowel = word in vowel_sound or word[0].lower() in "aeiou"
-            expected = "an" if vowel and word not in consonant_sound else "a"
-            assert article.lower() == expected, f"{article} {word}"
-
-
-def test_article_follows_the_sound_and_not_the_letter():
-    nouns = "hour|honest man|useful hat|unicorn|apple|bear".split("|")
-    told = [corpus.finish(f"it was a {noun}.", "past").split()[2] for noun in nouns]
-    assert told == ["an", "an", "a", "a", "an", "a"]
-
-
-def test_no_word_is_doubled(told):
-    for text in told:
-        assert not re.search(r"\b(\w+) \1\b", text, re.IGNORECASE), text
+def test_every_story_has_120_to_250_words(told):
+    assert all(120 <= len(text.split()) <= 250 for text in told)
 
 
 def test_a_story_keeps_its_tense(told):
-    past = {"was", "were", "had", "said", "could", "would", "did", "went", "came", "took", "gave"}
-    past |= {"knew", "saw", "ran", "began", "grew", "sang", "spoke", "forgot", "wore", "wrote"}
+    past = set("was were had said could would did went came took gave knew saw ran began".split())
     present = {"is", "are", "has", "says", "asks", "goes", "comes", "takes", "looks", "knows"}
     for text in told:
-        used = set(words(narration(text)))
+        used = narrated(text)
         assert not (used & past and used & present), (used & past, used & present, text)
 
 
-def test_both_tenses_are_told_in_both_parts_of_the_corpus(told):
-    for part in (creature_stories(told), everyday_stories(told)):
-        share = sum("says" in words(narration(text)) for text in part) / len(part)
-        assert 0.05 < share < 0.75
+def test_creatures_and_both_tenses_have_their_share(told):
+    made = r"(assembled|built|made|stitched together|put together|builds?) (a [\w ]+)?from "
+    creatures = {text for text in told if re.search(made, " ".join(text.split()[:55]))}
+    assert 0.35 < len(creatures) / len(told) < 0.47
+    for part in (creatures, set(told) - creatures):
+        assert 0.05 < sum("says" in narrated(text) for text in part) / len(part) < 0.75
 
 
 def test_names_belong_to_one_pronoun(told):
-    """Makers who are named with a pronoun of the other sex would be a mistake of the cast."""
-    fathers = [text for text in creature_stories(told) if text.startswith("Victor ")]
-    assert fathers
-    assert not any(re.search(r"Victor \w+ her\b|and she \w+ Victor", text) for text in fathers)
+    assert not any(re.search(r"Victor \w+ her\b|and she \w+ Victor", text) for text in told
+                   if text.startswith("Victor "))
 
 
-def creature_stories(told: list[str]) -> list[str]:
-    made = r"(assembled|built|made|stitched together|put together|builds?) (a [\w ]+)?from "
-    return [text for text in told if re.search(made, " ".join(text.split()[:55]))]
-
-
-def everyday_stories(told: list[str]) -> list[str]:
-    creatures = set(creature_stories(told))
-    return [text for text in told if text not in creatures]
-
-
-def test_creatures_and_their_makers_have_their_share(told):
-    assert 0.35 < len(creature_stories(told)) / len(told) < 0.47
-
-
-def test_the_prompt_is_made_of_words_and_turns_that_the_corpus_knows(told):
+def test_vocabulary_is_moderate_and_covers_the_prompt(told):
     text = " ".join(told)
+    assert 1800 < len(set(words(text))) < 4000
     assert set(words(PROMPT)) <= set(words(text))
     for turn in ("obsessed with uncovering the secrets of", "succeeds in animating a creature"):
         assert text.count(turn) >= 5
-
-
-def test_vocabulary_is_moderate(told):
-    assert 1800 < len(set(words(" ".join(told)))) < 4000
-
-
-def test_regular_and_irregular_verbs_are_inflected():
-    past = [corpus.inflect(verb, "past", False) for verb in ("try", "stop", "open", "be", "go")]
-    assert past == ["tried", "stopped", "opened", "was", "went"]
-    present = [corpus.inflect(verb, "present", False) for verb in ("try", "catch", "play", "have")]
-    assert present == ["tries", "catches", "plays", "has"]
-    assert [corpus.inflect("be", tense, True) for tense in ("past", "present")] == ["were", "are"]
