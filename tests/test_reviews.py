@@ -1,22 +1,19 @@
 """The two review sets: the files, the split, and labels that follow from the meaning."""
 
+import hashlib
 import json
 import re
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-import review_grammar as grammar
 import reviews
+from engine import Row
 
 DEMO = Path(reviews.__file__).parent
-SETS = [(kind, split) for kind in (5, 2) for split in ("train", "dev", "test")]
-ROWS = [*grammar.CLAUSES, *grammar.VERDICTS, *grammar.JOINS, *grammar.FRAMES,
-             *grammar.OPENERS, *grammar.FACTS]
+SHIPPED = "ff848b02e13fc8380cdb561216a43227da88ffb663bf43fa984e29e90e5ca140"
 
 
 def sentences(text: str) -> list[str]:
@@ -24,44 +21,52 @@ def sentences(text: str) -> list[str]:
 
 
 def texts(*splits: str) -> list[str]:
-    return [text for kind, split in SETS if split in splits
-            for _, text in reviews.reviews(kind, split)]
+    return [text for split in splits for kind in (5, 2) for _, text in reviews.reviews(kind, split)]
 
 
-def pattern(row: grammar.Row) -> re.Pattern:
-    """Finds the row's wording whatever stands in its slots (a subject in front goes unread)."""
-    slots = dict.fromkeys("ABCx", "[^.]+") | {
-        "S": r"[\w-]+( [\w-]+){0,2}", "is": "(is|are)", "do": "(do|does)"}
-    text = re.sub(r"^{[SABCx]}[ ,;:]+", "", row.text)
-    words = "".join(slots.get(part[1:-1], r"[\w' -]+") if part[0] == "{" else re.escape(part)
-                    for part in re.findall(r"{\w+}|[^{]+", text))
-    return re.compile(rf"\b{words}", re.IGNORECASE)
+def wordings(side: str) -> set[str]:
+    """What the grammar of one side can say, apart from aspects and plans."""
+    grammar = reviews.grammar(side)
+    lists = [rows for name, rows in grammar.rules.items() if name != "plan"]
+    lists += [rows for name, (_, rows) in grammar.tables.items() if name in reviews.FACTS]
+    texts = {row.cells[0] for rows in lists for row in rows}
+    return texts | {row.cells[1] for name in ("clause", "verdict", "join", "frame")
+                    for row in grammar.tables[name].rows}
+
+
+def pattern(wording: str) -> re.Pattern:
+    """Find a wording whatever stands in its slots (a subject in front goes unread)."""
+    slots = {"{noun}": r"[\w-]+( [\w-]+){0,2}", "~be": "(is|are)"}
+    slots |= dict.fromkeys(("{A}", "{B}", "{C}", "{sentence}"), "[^.]+")
+    wording = re.sub(r"^{(noun|A|sentence)}[ ,;:]+", "", wording)
+    parts = re.findall(r"~?{\w+}|~be|[^{~]+", wording)
+    return re.compile(r"\b" + "".join(slots.get(part, r"[\w' -]+") if part[0] in "~{"
+                                      else re.escape(part) for part in parts), re.IGNORECASE)
 
 
 def test_files_are_what_the_generator_makes():
     made = reviews.files()
     assert len(made) == 8
+    assert hashlib.sha256("".join(made[name] for name in sorted(made)).encode()).hexdigest() \
+        == SHIPPED
     for name, text in made.items():
         assert (DEMO / name).read_bytes() == text.encode(), f"run demo/reviews.py: {name} differs"
 
 
-@pytest.mark.parametrize("kind, split", SETS)
-def test_file_has_the_assignments_format_and_balanced_classes(kind, split):
+@pytest.mark.parametrize("kind, split, size", [
+    (5, "train", 2000), (5, "dev", 300), (5, "test", 300),
+    (2, "train", 600), (2, "dev", 100), (2, "test", 100)])
+def test_file_has_the_assignments_format_and_balanced_classes(kind, split, size):
     lines = (DEMO / f"reviews{kind}-{split}.txt").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == {5: {"train": 2000}, 2: {"train": 600}}[kind].get(
-        split, {5: 300, 2: 100}[kind])
-    labels = Counter()
-    for line in lines:
-        label, text = line.split(" ||| ")  # once a line
-        labels[label] += 1
-        low, high = (6, 40) if kind == 5 else (60, 160)
-        assert low <= len(text.split()) <= high
-        assert kind == 5 or len(sentences(text)) >= 4
-    assert sorted(labels) == [str(k) for k in range(kind)]
     names = json.loads((DEMO / f"reviews{kind}-label-mapping.json").read_text(encoding="utf-8"))
-    assert len(set(names)) == kind
+    labels, found = zip(*(line.split(" ||| ") for line in lines))  # once a line
     share = len(lines) / kind
-    assert all(abs(count - share) < 4 * share**0.5 for count in labels.values())
+    assert len(lines) == size and len(set(names)) == kind
+    assert sorted(set(labels)) == [str(k) for k in range(kind)]
+    assert all(abs(count - share) < 4 * share**0.5 for count in Counter(labels).values())
+    low, high, fewest = (6, 40, 1) if kind == 5 else (60, 160, 4)
+    assert all(low <= len(text.split()) <= high for text in found)
+    assert all(len(sentences(text)) >= fewest for text in found)
 
 
 def test_no_sentence_occurs_twice():
@@ -90,22 +95,23 @@ def test_verb_agrees_with_its_subject(plural, singular):
 def test_rows_of_one_side_stay_on_that_side():
     pages = {"train": "\n".join([*texts("train"), *reviews.remarks(400)]),
              "held": "\n".join(texts("dev", "test"))}
-    marked = [row for row in ROWS if row.where]
-    assert {row.where for row in marked} == {"train", "held"}
-    for row in marked:
-        other = {"train": "held", "held": "train"}[row.where]
-        assert pattern(row).search(pages[row.where]), f"never used: {row}"
-        assert not pattern(row).search(pages[other]), f"in {other}: {row}"
+    for side, other in (("train", "held"), ("held", "train")):
+        marked = wordings(side) - wordings(other)
+        assert len(marked) > 20
+        for wording in marked:
+            assert pattern(wording).search(pages[side]), f"never used: {wording}"
+            assert not pattern(wording).search(pages[other]), f"in {other}: {wording}"
 
 
 def test_aspects_of_one_side_stay_on_that_side_but_their_words_do_not():
     train, held = " ".join(texts("train")).lower(), " ".join(texts("dev", "test")).lower()
-    for aspect in grammar.ASPECTS:
-        nouns = reviews.listed(aspect.singular) + reviews.listed(aspect.plural)
-        for noun in nouns:
-            assert (noun in train) == (aspect.where != "held")
-            assert (noun in held) == (aspect.where != "train")
-        assert all(word in train for word in reviews.listed(f"{aspect.good}, {aspect.bad}"))
+    aspects = {side: set(reviews.grammar(side).tables["aspect"].rows) for side in ("train", "held")}
+    for aspect in aspects["train"] | aspects["held"]:
+        singular, plural, good, bad, *_ = (cell.split(", ") for cell in aspect.cells)
+        for noun in filter(None, singular + plural):
+            assert (noun in train) == (aspect in aspects["train"])
+            assert (noun in held) == (aspect in aspects["held"])
+        assert all(word in train for word in good + bad)
 
 
 @pytest.mark.parametrize("label, values, weights", [
@@ -126,52 +132,52 @@ def test_label_follows_from_the_values_of_the_clauses(label, values, weights):
     assert reviews.label_of(5, reviews.weighted_mean(values, weights)) == label
 
 
-@pytest.mark.parametrize("text, side, value, praise", [
-    ("{S} {is} utterly {adj}", 1, 2, True),
-    ("{S} {is} far from {adj}", 1, 1, False),  # far from dull: praise by a word of blame
-    ("{S} {is} not {adj} for a single minute", -1, -2, True),
-])
-def test_negation_turns_the_word_round(text, side, value, praise, monkeypatch):
-    row = next(row for row in grammar.CLAUSES if row.text == text)
-    monkeypatch.setattr(grammar, "CLAUSES", [row])
-    aspect = grammar.Aspect("the plot", "", "clever", "dull", "", "")
-    found, clause = reviews.Critic(lambda: 0.5, "dev").clause(side, aspect)
-    word = "clever" if praise else "dull"
-    assert (found, clause) == (value, text.format(S="the plot", **{"is": "is", "adj": word}))
-
-
 def test_text_of_two_classes_has_the_sign_of_its_score():
     assert [reviews.label_of(2, score) for score in (-2, -0.5, -0.4, 0, 0.4, 0.5, 2)] == [
         0, 0, None, None, None, 1, 1]
 
 
+@pytest.mark.parametrize("text, side, value, word", [
+    ("{noun} ~be utterly {adj}", 1, 2, "clever"),
+    ("{noun} ~be far from {adj}", 1, 1, "dull"),  # praise by a word of blame
+    ("{noun} ~be not {adj} for a single minute", -1, -2, "clever"),
+])
+def test_negation_turns_the_word_round(text, side, value, word, monkeypatch):
+    row = next(row for row in reviews.grammar("held").tables["clause"].rows if row.cells[1] == text)
+    monkeypatch.setattr(reviews, "clauses", lambda grammar, table, side: [row])
+    aspect = Row(("the plot", "", "clever", "dull", "", ""))
+    expected = text.replace("{noun}", "the plot").replace("{adj}", word)
+    assert reviews.Critic(lambda: 0.5, "dev").clause(side, aspect) == (value, expected)
+
+
+def labels_by_word(kind: int) -> tuple[Counter, dict[str, Counter]]:
+    """How often the training set has each label, and how often the texts with each word have it."""
+    labels, with_word = Counter(), defaultdict(Counter)
+    for label, text in reviews.reviews(kind, "train"):
+        labels[label] += 1
+        for word in set(re.findall(r"[a-z']+", text.lower())):
+            with_word[word][label] += 1
+    return labels, with_word
+
+
 @pytest.mark.parametrize("kind, bound", [(5, 0.32), (2, 0.64)])
 def test_no_single_word_decides(kind, bound):
     """Guessing from one word's presence, the better class either way, stays near chance."""
-    found = reviews.reviews(kind, "train")
-    labels, with_word = Counter(label for label, _ in found), defaultdict(Counter)
-    for label, text in found:
-        for word in set(re.findall(r"[a-z']+", text.lower())):
-            with_word[word][label] += 1
+    labels, with_word = labels_by_word(kind)
     for word, counts in with_word.items():
-        without = [labels[label] - counts[label] for label in labels]
-        right = max(counts.values()) + max(without)
-        assert right / len(found) < bound, word
+        right = max(counts.values()) + max((labels - counts).values(), default=0)
+        assert right / labels.total() < bound, word
 
 
 def test_words_of_praise_and_blame_occur_in_several_classes():
-    seen = defaultdict(Counter)
-    for label, text in reviews.reviews(5, "train"):
-        for word in set(re.findall(r"[a-z']+", text.lower())):
-            seen[word][label] += 1
-    frequent = {word: counts for word, counts in seen.items() if counts.total() >= 20}
+    frequent = {word: counts for word, counts in labels_by_word(5)[1].items()
+                if counts.total() >= 20}
     assert len(frequent) > 150
     assert [word for word, counts in frequent.items() if len(counts) == 1] == []
-    adjectives = {word for aspect in grammar.ASPECTS if aspect.where != "held"
-                  for word in reviews.listed(f"{aspect.good}, {aspect.bad}")}
+    adjectives = {word for aspect in reviews.grammar("train").tables["aspect"].rows
+                  for word in ", ".join(aspect.cells[2:4]).split(", ")}
     for word in adjectives & frequent.keys():
-        praised = sum(seen[word][label] for label in (3, 4))
-        blamed = sum(seen[word][label] for label in (0, 1))
+        praised, blamed = (sum(frequent[word][k] for k in side) for side in ((3, 4), (0, 1)))
         assert min(praised, blamed) >= 0.05 * (praised + blamed), word
 
 
@@ -185,8 +191,22 @@ def test_remarks_repeat_by_seed_and_share_no_sentence_with_the_files():
     assert filed.isdisjoint(sentence for text in made for sentence in sentences(text))
 
 
-def test_command_reports_a_missing_folder_in_one_line(tmp_path):
-    run = subprocess.run([sys.executable, DEMO / "reviews.py", "--out", tmp_path / "missing"],
-                         capture_output=True, text=True)
-    assert run.returncode == 2
-    assert run.stderr.count("\n") == 1 and "missing" in run.stderr
+@pytest.mark.parametrize("old, new, message", [
+    ("\n2 / {noun} ~be utterly {adj}", "\ntwo / it", "'two' does not match"),
+    ("\n-1 2 / {A}, but {B}.", "\n-1 2 / {A}, but {C}.", "unknown slot {C}"),
+    ("\nbut {sentence}", "\nbut {noun}", "unknown slot {noun}"),
+    ("{point}+ {end}+", "{pint}+ {end}+", "unknown slot {pint}"),
+])
+def test_mistake_is_reported_with_file_and_line(old, new, message, tmp_path, monkeypatch, capsys):
+    text = (reviews.FOLDER / "reviews.txt").read_text()
+    line = text[:text.index(old)].count("\n") + 1 + old.startswith("\n")
+    (tmp_path / "reviews.txt").write_text(text.replace(old, new, 1))
+    monkeypatch.setattr(reviews, "FOLDER", tmp_path)
+    reviews.grammar.cache_clear()
+    with pytest.raises(ValueError, match=re.escape(f"reviews.txt, line {line}: {message}")):
+        reviews.grammar("train")
+
+
+def test_command_reports_a_missing_folder_in_one_line(tmp_path, capsys):
+    assert reviews.main(["--out", str(tmp_path / "missing")]) == 2
+    assert re.fullmatch("reviews.py: .*missing.*\n", capsys.readouterr().err)
