@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from engine import FOLDER, Grammar, Teller, pick
+from engine import FOLDER, Grammar, GrammarError, Teller, pick
 from english import finish
 from utils import Parser, fail
 
@@ -30,16 +30,21 @@ def grammar(group: str, tense: str) -> Grammar:
 
 
 def story(seed: int, index: int = 0) -> str:
-    """Tell story `index` of the run `seed`: one line of 120 to 250 words."""
+    """Tell story `index` of the run `seed`: one line of 120 to 250 words.
+
+    Raises:
+        GrammarError: there is a mistake in the grammar, or a plot is too short or too long.
+    """
     rng = random.Random(f"{seed}/{index}")
     group = "inventors" if rng.random() < INVENTORS else "everyday"
     name = pick(rng.random, list(grammar(group, "past").plots))
     tense = "present" if rng.random() < PRESENT[group] else "past"
     told = grammar(group, tense)
-    while True:
+    for _ in range(1000):
         text = finish(Teller(told, rng.random).tell_plot(told.plots[name]), tense)
         if MIN_WORDS <= text.count(" ") + 1 <= MAX_WORDS:
             return text
+    raise told.plots[name].header.error(f"never makes {MIN_WORDS} to {MAX_WORDS} words")
 
 
 def stories(count: int, seed: int = 0) -> Iterator[str]:
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for text in stories(args.count, args.seed):
             print(text)
-    except ValueError as error:
+    except GrammarError as error:
         return fail("corpus.py", error)
     return 0
 

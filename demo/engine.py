@@ -17,7 +17,9 @@ ROW = re.compile(r"(?:@(\S+) )?(?:(\d+)x )?(.*)")  # tag, weight, text
 SLOT = re.compile(r"\{([\w.]+)\}")
 SLOT_OR_CHOICE = re.compile(SLOT.pattern + r"|\[([^][]*)\]")
 
-Source = list[str]  # names of tables that contribute a row each
+
+class GrammarError(ValueError):
+    """A mistake in a grammar file; the message names file and line."""
 
 
 class Line(NamedTuple):
@@ -26,9 +28,9 @@ class Line(NamedTuple):
     place: str
     text: str
 
-    def error(self, message: str) -> ValueError:
+    def error(self, message: str) -> GrammarError:
         """Make an error that names file and line."""
-        return ValueError(f"{self.place}: {message}")
+        return GrammarError(f"{self.place}: {message}")
 
 
 class Row(NamedTuple):
@@ -46,10 +48,13 @@ class Table(NamedTuple):
 
 
 class Plot(NamedTuple):
-    """A cast, whose members have one or several alternative sources, and the beats' wordings."""
+    """A cast, and the wordings of each beat.
+
+    Every part has alternative sources; a source is a list of tables that contribute a row each.
+    """
 
     header: Line
-    cast: list[tuple[str, list[Source]]]
+    cast: list[tuple[str, list[list[str]]]]
     beats: list[list[Row]]
 
 
@@ -68,7 +73,7 @@ def read_sections(path: Path) -> list[list[Line]]:
     return sections
 
 
-def parse_cast(text: str) -> list[tuple[str, list[Source]]]:
+def parse_cast(text: str) -> list[tuple[str, list[list[str]]]]:
     """Parse `town hero:child|animal+beast`; the part `town` draws from the table `town`."""
     parts = (part.partition(":") for part in text.split())
     return [(name, [source.split("+") for source in (sources or name).split("|")])
@@ -81,7 +86,7 @@ class Grammar:
     Rows tagged `@KEEP` count like any other; rows tagged `@DROP` are left out.
 
     Raises:
-        ValueError: a line breaks the notation, or a plot has a slot that nothing fills.
+        GrammarError: a line breaks the notation, or a plot has a slot that nothing fills.
     """
 
     def __init__(self, paths: Iterable[Path], keep: str = "", drop: str = "") -> None:
@@ -105,25 +110,30 @@ class Grammar:
         known = {"rule": self.rules, "table": self.tables, "plot": self.plots}[kind]
         if name in known:
             raise header.error(f"a second {kind} named '{name}'")
+        if not any(line.text for line in body):
+            raise header.error("nothing below this line")
         if kind == "rule":
             known[name] = self.rows(header, body)
         elif kind == "table":
             known[name] = self.table(header, rest.split(" / "), body)
         else:
-            known[name] = Plot(header, parse_cast(rest), self.beats(header, body))
+            known[name] = Plot(header, parse_cast(rest), self.beats(body))
 
     def rows(self, header: Line, body: list[Line], width: int = 1) -> list[Row]:
-        """Read rows of this many cells, each as often as its weight says."""
-        rows = []
-        for line in body:
+        """Read rows of this many cells, each as often as its weight says.
+
+        After a line `?`, silence is as likely as all the other wordings together.
+        """
+        rows, optional = [], bool(body) and body[0].text == "?"
+        for line in body[optional:]:
             tag, weight, text = ROW.fullmatch(line.text).groups()
             if tag not in (None, self.keep, self.drop):
                 raise line.error(f"unknown tag @{tag}")
             if text and tag != self.drop:
                 rows += [Row(self.cells(line, text, width), line)] * int(weight or 1)
         if not rows:
-            raise header.error("nothing below this line" + f" for @{self.keep}" * bool(self.keep))
-        return rows
+            raise header.error(f"nothing is left below this line for @{self.keep}")
+        return rows + [Row(("",), header)] * (len(rows) * optional)
 
     def cells(self, line: Line, text: str, width: int) -> tuple[str, ...]:
         """Split a row into cells; a dash is an empty one."""
@@ -133,6 +143,11 @@ class Grammar:
         if len(cells) != width:
             raise line.error(f"{len(cells)} columns instead of {width}")
         return cells
+
+    def beats(self, body: list[Line]) -> list[list[Row]]:
+        """Read beats, which are separated by blank lines."""
+        groups = groupby(body, lambda line: line.text != "")
+        return [self.rows(first, [first, *others]) for filled, (first, *others) in groups if filled]
 
     def table(self, header: Line, columns: list[str], body: list[Line]) -> Table:
         """Read a table. The cells of a last column `+sex` name rows of `sex` to append."""
@@ -152,17 +167,6 @@ class Grammar:
         if name not in self.tables:
             raise line.error(f"unknown table '{name}'")
         return self.tables[name]
-
-    def beats(self, header: Line, body: list[Line]) -> list[list[Row]]:
-        """Read beats. An optional one gets as many silences as it has wordings."""
-        beats = []
-        for filled, (first, *others) in groupby(body, lambda line: line.text != ""):
-            if filled and first.text == "?":
-                wordings = self.rows(first, others)
-                beats.append(wordings + [Row(("",), first)] * len(wordings))
-            elif filled:
-                beats.append(self.rows(first, [first, *others]))
-        return beats or [self.rows(header, body)]
 
     def check_plot(self, plot: Plot) -> None:
         """Check all that a plot can tell; a row may use the facts drawn before it."""

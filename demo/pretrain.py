@@ -3,8 +3,8 @@
     python demo/pretrain.py [--steps N] [--use_gpu]
 
 writes `tokenizer.model` and `stories.pt` beside this file; `python tests/make_sanity_check.py` then
-computes the reference values of the new model. An interrupted run can be resumed by the same
-command: `pretraining.pt` holds its state until the model is complete.
+computes the reference values of the new model. After an interruption, the same command resumes from
+`pretraining.pt`, which holds the state of the run until the model is complete.
 """
 
 import io
@@ -30,7 +30,7 @@ from llama import Llama
 from optimizer import AdamW
 from reviews import remarks
 from tokenizer import Tokenizer
-from utils import Parser, atomic_write, fail
+from utils import Parser, atomic_write
 
 TOKENIZER, MODEL, STATE = HERE / "tokenizer.model", HERE / "stories.pt", HERE / "pretraining.pt"
 
@@ -109,23 +109,8 @@ def learning_rate(step: int, steps: int) -> float:
     return PEAK_LR * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def read_state(steps: int) -> dict | None:
-    """Read the state of an interrupted run of this many steps, if there is one.
-
-    Raises:
-        ValueError: that run has another number of steps.
-    """
-    if not STATE.exists():
-        return None
-    state = torch.load(STATE, map_location="cpu", weights_only=True)
-    if state["steps"] != steps:
-        raise ValueError(f"{STATE} was begun with --steps {state['steps']}: continue with that, "
-                         "or delete it")
-    return state
-
-
-def pretrain(steps: int, device: torch.device, state: dict | None) -> tuple[Llama, float]:
-    """Train for this many steps in all, including those before the state that is resumed.
+def pretrain(steps: int, device: torch.device) -> tuple[Llama, float]:
+    """Train for this many steps in all, resuming from `pretraining.pt` if there is one.
 
     Returns:
         The model, and its loss on held-out stories.
@@ -135,7 +120,8 @@ def pretrain(steps: int, device: torch.device, state: dict | None) -> tuple[Llam
     model = Llama(SHAPE).to(device)
     optimizer = AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, max_grad_norm=1.0)
     first, saved = 0, time.monotonic()
-    if state:
+    if STATE.exists():
+        state = torch.load(STATE, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
@@ -151,32 +137,27 @@ def pretrain(steps: int, device: torch.device, state: dict | None) -> tuple[Llam
         if time.monotonic() - saved > 120 or step + 1 == steps:
             bar.write(f"step {step + 1:,}: held-out loss "
                       f"{held_out_loss(model, tokenizer, device):.4f}")
-            save(STATE, {"steps": steps, "step": step + 1, "model": model.state_dict(),
+            save(STATE, {"step": step + 1, "model": model.state_dict(),
                          "optimizer": optimizer.state_dict()})
             saved = time.monotonic()
     return model.cpu(), held_out_loss(model.cpu(), tokenizer, torch.device("cpu"))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     """Make the embedded model."""
     parser = Parser(prog="pretrain.py", description=main.__doc__)
     parser.add_argument("--steps", type=int, default=3400, help="(default: %(default)s)")
     parser.add_argument("--use_gpu", action="store_true", help="train on CUDA")
     args = parser.parse_args(argv)
-    try:
-        state = read_state(args.steps)
-    except ValueError as error:
-        return fail("pretrain.py", error)
-    if not state:
+    if not STATE.exists():
         train_tokenizer()
-    model, loss = pretrain(args.steps, torch.device("cuda" if args.use_gpu else "cpu"), state)
+    model, loss = pretrain(args.steps, torch.device("cuda" if args.use_gpu else "cpu"))
     weights = {name: p.detach().half() for name, p in model.named_parameters()}
     save(MODEL, {"model": weights, "model_args": vars(model.config)})
     STATE.unlink()
     print(f"Held-out loss {loss:.4f} nats per token; wrote {MODEL} "
           f"({MODEL.stat().st_size:,} bytes) and {TOKENIZER}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

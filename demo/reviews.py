@@ -1,24 +1,15 @@
 """Film reviews: two labelled sets, and unlabelled remarks.
 
-The reviews are machine-generated. Every choice in `grammar/reviews.txt` has a meaning, from which
-the label is computed:
+The reviews are machine-generated. Every choice in `grammar/reviews.txt` has a meaning, and the
+label follows from it: the score of a sentence is the weighted mean of its clauses, that of a longer
+text the mean of its sentences, weighted by `ROLES`. `BANDS` cuts the scale into five classes with
+gaps between them; with two classes, the sign decides. Reviews that fall into a gap or are closer to
+zero than `CLEAR` are rejected, so that there are no borderline cases and no label noise.
 
-1. A clause has a value from -2 to 2, the number before its text: "utterly" doubles a word, "far
-   from" negates it, "not ... for a single minute" does both. {adj} and {verb} multiply the number
-   by +1 or -1; {good}, {bad}, {great} and {awful} do not (there the number is the value of the
-   whole: "about as {good} as a wet sock" is -2).
-2. The score of a sentence is the weighted mean of its clauses. A join has one number per clause:
-   its size is the weight ("but" 1 to 2; what is "wrong to say" 0), and a minus marks the clauses
-   that take the other side. A verdict on the whole film counts twice as much as a clause.
-3. `BANDS` cuts the scale into five classes with gaps between them. A review whose score falls into
-   a gap is rejected, so that there are no borderline cases and no label noise.
-4. A longer text follows a plan. Its score is the mean of its sentences, weighted by `ROLES`; the
-   sign is the class, and texts closer to zero than `CLEAR` are rejected.
-
-Rows tagged `@train` occur only in the training sets and `remarks`, rows tagged `@held` only in dev
-and test; five rows in six have no tag. Words of praise and blame are shared, except those written
-out in tagged rows. No sentence occurs twice in the six files, neither as a line nor within a longer
-text. The labels of the test files are real, too (none is -1).
+Rows tagged `@train` occur only in the training sets and in `remarks`, rows tagged `@held` only in
+dev and test; five rows in six have no tag. Words of praise and blame are shared, except those in
+the text of tagged rows. No sentence occurs twice in the six files, neither as a line nor within a
+longer text. The labels of the test files are real, too (none is -1).
 
     python demo/reviews.py [--out DIR]
 """
@@ -33,7 +24,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from engine import FOLDER, Grammar, Row, Teller
+from engine import FOLDER, Grammar, GrammarError, Row, Teller
 from english import finish
 from utils import SEPARATOR, Parser, atomic_write, fail
 
@@ -112,11 +103,7 @@ class Critic(Teller):
             self.draw(name, name)
 
     def clause(self, side: int, aspect: Row) -> tuple[int, str]:
-        """Write a clause that praises (side 1), blames (-1) or does neither (0).
-
-        Returns:
-            Its value and text.
-        """
+        """Write a clause that praises (side 1), blames (-1) or does neither (0): value and text."""
         table = "verdict" if aspect is self.whole else "clause"
         factor, text = self.fresh(clauses(self.grammar, table, side)).cells
         singular, plural, good, bad, deeds, faults = map(listed, aspect.cells)
@@ -133,13 +120,11 @@ class Critic(Teller):
     def sentence(
         self, side: int, plain: bool = False, whole: bool | None = None
     ) -> tuple[float, str]:
-        """Write a sentence that takes the side.
+        """Write a sentence that takes the side: score and text.
 
         Args:
             plain: all its clauses take that side.
             whole: one of its clauses is about the whole film; None leaves it to chance.
-        Returns:
-            Its score and text.
         """
         numbers, text = self.fresh([row for row in self.tables["join"] if "-" not in row.cells[0]
                                     or side and not plain]).cells
@@ -156,14 +141,14 @@ class Critic(Teller):
         return weighted_mean(values, weights), self.tell(text)
 
     def short(self, side: int) -> tuple[float, list[str]]:
-        """Write a review of one sentence that takes the side."""
+        """Write a review of one sentence that takes the side: score, and the sentence in a list."""
         self.facts["about"] = self.tell(" about {hero} and {friend}")
         scope, text = self.fresh(self.tables["frame"]).cells
         score, sentence = self.sentence(side, whole=False if scope == "aspect" else None)
         return score, [self.framed(text, sentence)]
 
     def long(self, side: int) -> tuple[float, list[str]]:
-        """Write a longer review whose verdict takes the side."""
+        """Write a longer review whose verdict takes the side: score and sentences."""
         self.facts["about"] = ""
         plan, = self.fresh(self.grammar.rules["plan"]).cells
         sentences, scores, weights = [], [], []
@@ -183,12 +168,9 @@ class Critic(Teller):
         return finish(self.tell(frame), "present")
 
     def review(self, kind: int, side: int = 0) -> tuple[float, list[str]]:
-        """Write a review in the style of the set with `kind` classes.
+        """Write a review in the style of the set with `kind` classes: score and sentences.
 
-        Args:
-            side: 1 or -1; 0 takes any side.
-        Returns:
-            Its score and its sentences.
+        It takes the side 1 or -1; 0 leaves the side to chance.
         """
         if kind == 2:
             return self.long(side or (-1 if self.random() < 0.5 else 1))
@@ -256,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         for name, text in files().items():
             with atomic_write(folder / name, "w") as file:
                 file.write(text)
-    except (OSError, ValueError) as error:
+    except (OSError, GrammarError) as error:
         return fail("reviews.py", error)
     print(f"{len(files())} files written to {folder}")
     return 0

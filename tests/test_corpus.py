@@ -65,8 +65,8 @@ def test_plot_tells_what_the_notation_says(tmp_path, sections, expected):
     (8, "== rule r\n\n# a\n", "nothing below this line"),
     (8, "== table t: name\n== rule r\na", "nothing below this line"),
     (8, "== plot p: child\n\n", "nothing below this line"),
-    (11, "== plot p: child\na\n\n?\n\nb", "nothing below this line"),
-    (8, "== rule r\n@present a", "nothing below this line for @past"),
+    (11, "== plot p: child\na\n\n?\n\nb", "nothing is left below this line"),
+    (8, "== rule r\n@present a", "nothing is left below this line for @past"),
     (9, "== rule r\n@pats a", "unknown tag @pats"),
     (10, "== rule r\na\nb [c|d", "'['"),
     (9, "== rule r\na|b]", "'|'"),
@@ -104,6 +104,13 @@ def test_command_prints_stories_and_reports_a_mistake_in_one_line(tmp_path, monk
     corpus.grammar.cache_clear()
     assert corpus.main([]) == 2
     assert re.fullmatch(r"corpus.py: .*words.txt, line 2: '\[' is .*\n", capsys.readouterr().err)
+
+
+def test_plot_that_is_too_short_is_a_mistake(tmp_path, monkeypatch):
+    grammar = read(tmp_path / "words.txt", HEAD + "== plot p: child\n{child} ~be home.")
+    monkeypatch.setattr(corpus, "grammar", lambda group, tense: grammar)
+    with pytest.raises(engine.GrammarError, match="line 8: never makes 120 to 250 words"):
+        corpus.story(0)
 
 
 # ---------------------------------------------------------------- the stories
