@@ -1,4 +1,4 @@
-"""Read a grammar from text files, and tell texts from it.
+"""Read a grammar from text files, and generate text from it.
 
 The files in `grammar/` explain the notation in their first lines. `random.Random.random` is the
 only source of chance, because Python guarantees its sequence: the same seed gives the same text on
@@ -196,7 +196,7 @@ def pick(random: Callable[[], float], options: Sequence):
 
 
 class Teller:
-    """Tells one text. It remembers the facts, and which rows it has used."""
+    """Generates one text. It remembers the facts, and which rows it has used."""
 
     def __init__(self, grammar: Grammar, random: Callable[[], float]) -> None:
         self.grammar, self.random = grammar, random
