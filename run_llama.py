@@ -113,14 +113,21 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     training.add_argument("--resume", action="store_true",
                           help="continue the same, interrupted run after its last finished epoch")
     args = parser.parse_args(argv)
-    args.filepath = f"{args.option}-{args.epochs}-{args.lr}.pt"
+    args.filepath = saved_model_path(args)
     return args
+
+
+def saved_model_path(args: argparse.Namespace) -> str:
+    """The assignment's name of the model that a training run saves."""
+    return f"{args.option}-{args.epochs}-{args.lr}.pt"
 
 
 def resolve(args: argparse.Namespace) -> argparse.Namespace:
     """Fill in options that are missing; where default files are, name the embedded ones, loudly."""
     defaults = vars(get_args([]))
+    defaults.pop("filepath")
     args = argparse.Namespace(**defaults | vars(args))
+    args.filepath = getattr(args, "filepath", saved_model_path(args))
 
     def is_missing(name: str) -> bool:
         path = getattr(args, name)
