@@ -54,17 +54,19 @@ class LlamaConfig:
         self._check()
 
     def _check(self) -> None:
-        kv_heads = self.n_heads if self.n_kv_heads is None else self.n_kv_heads
-        hidden_dim = 1 if self.hidden_dim is None else self.hidden_dim
-        for size in (self.vocab_size, self.dim, self.n_layers, self.n_heads, kv_heads,
-                     self.max_seq_len, self.multiple_of, hidden_dim):
+        for name in ("vocab_size", "dim", "n_layers", "n_heads", "n_kv_heads", "max_seq_len",
+                     "multiple_of", "hidden_dim"):
+            size = getattr(self, name)
+            if size is None and name in ("n_kv_heads", "hidden_dim"):
+                continue
             if not isinstance(size, int) or size < 1:
-                raise ValueError(f"sizes must be whole numbers from 1, not {size!r:.40}")
+                raise ValueError(f"{name} must be a whole number from 1, not {size!r:.40}")
         for value in (self.dropout, self.layer_norm_eps):
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ValueError(f"dropout and layer_norm_eps must be in [0, 1), not {value!r:.40}")
-        if self.n_heads % kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is not divisible by n_kv_heads={kv_heads}")
+        if self.n_kv_heads is not None and self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads={self.n_heads} is not divisible by n_kv_heads={self.n_kv_heads}")
         if self.dim % (2 * self.n_heads):
             raise ValueError(f"dim={self.dim} does not divide into n_heads={self.n_heads} heads of "
                              "even width (rotary embeddings rotate pairs)")

@@ -287,9 +287,9 @@ def load_file(path: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # whatever a damaged file provokes in zipfile, pickle or PyTorch
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # of opening the file; PyTorch raises others where a file is cut short
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise CheckpointError(f"{path}: damaged, cut short, or not a plain PyTorch file "
                               f"({reason:.200}); get it again") from error
@@ -313,22 +313,22 @@ def load_pretrained(checkpoint: str) -> Llama:
             isinstance(saved.get(part), dict) for part in ("model", "model_args")):
         raise CheckpointError(f"{checkpoint}: not a checkpoint; it must hold a dict with `model` "
                               "(a state dict) and `model_args`")
-    with torch.device("meta"):  # shapes only: the weights come from the file
-        model = Llama(read_config(saved["model_args"], checkpoint))
+    model = build_model(saved["model_args"], checkpoint)
     load_weights(model, saved["model"], checkpoint)
     return model.eval()
 
 
-def read_config(model_args: dict[str, Any], where: str) -> LlamaConfig:
-    """Make a configuration of a checkpoint's `model_args`; mention the keys that have no effect."""
+def build_model(model_args: dict[str, Any], where: str) -> Llama:
+    """Make a model without weights of `model_args`; mention the keys that have no effect."""
     used = {*inspect.signature(LlamaConfig).parameters, "causal"}
-    if unused := [str(key) for key in model_args if key not in used]:
-        print(f"{where}: model_args has keys that this model does not use: {', '.join(unused)}",
-              file=sys.stderr)
+    if unused := [key for key in model_args if key not in used]:
+        print(f"{where}: model_args has keys that this model does not use: "
+              f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
-        return LlamaConfig(**model_args)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: model_args describes no model: {error}") from error
+        with torch.device("meta"):  # shapes only: the weights come from the file
+            return Llama(LlamaConfig(**model_args))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{where}: model_args describes no model: {error!s:.200}") from error
 
 
 def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> None:
@@ -338,6 +338,8 @@ def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> No
         name = str(name).removeprefix("_orig_mod.")
         for theirs, ours in LLAMA2C_NAMES.items():
             name = name.replace(theirs, ours)
+        if name in weights:
+            raise CheckpointError(f"{where}: two tensors for {name}")
         if name not in LLAMA2C_BUFFERS:
             weights[name] = to_weight(tensor, f"{where}: {name}")
     embedding, output = "tok_embeddings.weight", "output.weight"

@@ -33,7 +33,8 @@ class Tokenizer:
         # SentencePiece itself cannot open a path that is not UTF-8.
         content = Path(self.model_path).read_bytes()
         try:
-            self.sp_model = SentencePieceProcessor(model_proto=content)
+            self.sp_model = SentencePieceProcessor()
+            self.sp_model.load_from_serialized_proto(content)
             self.n_words = self.sp_model.vocab_size()
         except RuntimeError as error:
             raise InputError(f"{self.model_path}: not a SentencePiece model") from error
