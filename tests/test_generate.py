@@ -1,7 +1,6 @@
 """Generation: the published continuation, the exact sampling distribution, and no crash."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +8,12 @@ import sentencepiece
 import torch
 from scipy.stats import chisquare
 
+import llama
 import reference
-import run_llama
 from config import LlamaConfig
 from conftest import SMALL
-from llama import Llama, load_pretrained
-from rope import rotations
+from llama import Llama, causal_mask, load_pretrained
+from rope import precompute_freqs_cis
 
 
 def model_that_says(logits: list[float]) -> Llama:
@@ -126,24 +125,6 @@ def test_a_temperature_close_to_zero_takes_the_most_likely_token(temperature):
     assert ids.tolist() == [[0, 2, 2, 2]]
 
 
-def test_each_row_may_have_its_own_temperature():
-    """The token of odds 3 to 1 against each of three: always, 3 of 6 and, at 1/2, 9 of 12 times."""
-    torch.manual_seed(5)
-    logits, rows = [0.0, math.log(3), 0.0, 0.0], 4000
-    temperatures = [0.0] * rows + [1.0] * rows + [0.5] * rows
-    ids = model_that_says(logits).generate(
-        torch.zeros(3 * rows, 1, dtype=torch.long), 1, temperatures, epsilon=0.0)
-    shares = (ids[:, 1] == 1).double().view(3, rows).mean(dim=1)
-    expected = torch.tensor([1.0, 3 / 6, 9 / 12], dtype=torch.float64)
-    torch.testing.assert_close(shares, expected, atol=0.03, rtol=0)  # four standard deviations
-    assert shares[0] == 1
-
-
-def test_temperatures_have_to_be_one_for_each_row():
-    with pytest.raises(ValueError, match="3 temperatures for 2 rows"):
-        model_that_says([0.0] * 4).generate(torch.tensor([[0], [1]]), 1, [0.0, 1.0, 2.0])
-
-
 def test_a_seed_makes_samples_repeatable(small_checkpoint):
     model, prompt = load_pretrained(small_checkpoint), torch.tensor([[1, 2, 3]])
     texts = []
@@ -164,11 +145,23 @@ def test_no_new_tokens_leave_the_prompt(small_checkpoint):
     assert torch.equal(load_pretrained(small_checkpoint).generate(prompt, 0), prompt)
 
 
-def test_training_goes_on_after_generation(small_checkpoint):
-    rotations.cache_clear()
-    model = load_pretrained(small_checkpoint)
+def test_every_step_goes_through_the_forward_hooks(small_checkpoint):
+    model, lengths = load_pretrained(small_checkpoint), []
+    model.register_forward_hook(lambda module, inputs, output: lengths.append(inputs[0].shape[1]))
+    model.generate(torch.tensor([[1, 2, 3]]), 15, 0.0)
+    assert lengths == [*range(3, 16), 16, 16]  # max_seq_len is 16
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["unmasked", "causal"])
+def test_training_goes_on_after_generation(monkeypatch, small_weights, tmp_path, causal):
+    """With tables and masks that were made, and kept, in inference mode."""
+    monkeypatch.setattr(llama, "FUSED_FROM", 0)  # this kernel keeps the mask for the gradient
+    precompute_freqs_cis.cache_clear()
+    causal_mask.cache_clear()
+    model = load_pretrained(reference.save_checkpoint(
+        tmp_path / "model.pt", small_weights, SMALL | {"causal": causal}))
     text = model.generate(torch.tensor([[1, 2, 3]]), 4)
-    logits, _ = model.train()(text.clone(), targets=text)
+    logits, _ = model.train()(text[:, :6].clone(), targets=text)
     logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
@@ -187,30 +180,3 @@ def test_bad_temperature_or_epsilon_is_named(option, value):
 def test_impossible_requests_are_refused(prompt, count):
     with pytest.raises(ValueError, match="prompt"):
         model_that_says([0.0] * 4).generate(prompt, count)
-
-
-def generate_by_command(assets, folder, *options):
-    """Run the command on stories260K; returns the greedy and the sampled text it has written."""
-    outs = [str(folder / name) for name in ("greedy.txt", "sampled.txt")]
-    assert run_llama.main([
-        "--option", "generate", "--pretrained-model-path", str(assets / "stories260K.pt"),
-        "--tokenizer", str(assets / "tok512.model"), "--generated_sentence_low_temp_out", outs[0],
-        "--generated_sentence_high_temp_out", outs[1], *options]) == 0
-    return [Path(out).read_text(encoding="utf-8") for out in outs]
-
-
-def test_the_command_writes_the_published_continuation(assets, tmp_path, capsys):
-    prompt = "Once upon a time, there was a little girl"
-    greedy, sampled = generate_by_command(assets, tmp_path, "--prompt", prompt)
-    assert greedy.startswith(
-        prompt + " named Lily. She loved to play outside in the park. One day, she saw a big, "
-        "shiny ball.")
-    assert sampled.startswith(prompt) and sampled != greedy
-    printed = capsys.readouterr().out
-    assert greedy in printed and sampled in printed
-
-
-def test_the_seed_of_the_command_makes_the_sampled_text_repeatable(assets, tmp_path):
-    first = generate_by_command(assets, tmp_path, "--seed", "1")
-    assert generate_by_command(assets, tmp_path, "--seed", "1") == first
-    assert generate_by_command(assets, tmp_path, "--seed", "2")[1] != first[1]
