@@ -8,7 +8,6 @@ import sentencepiece
 import torch
 from scipy.stats import chisquare
 
-import llama
 import reference
 from config import LlamaConfig
 from conftest import SMALL
@@ -153,9 +152,8 @@ def test_every_step_goes_through_the_forward_hooks(small_checkpoint):
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["unmasked", "causal"])
-def test_training_goes_on_after_generation(monkeypatch, small_weights, tmp_path, causal):
+def test_training_goes_on_after_generation(small_weights, tmp_path, causal):
     """With tables and masks that were made, and kept, in inference mode."""
-    monkeypatch.setattr(llama, "FUSED_FROM", 0)  # this kernel keeps the mask for the gradient
     precompute_freqs_cis.cache_clear()
     causal_mask.cache_clear()
     model = load_pretrained(reference.save_checkpoint(
