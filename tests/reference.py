@@ -4,9 +4,8 @@ The tests hold the model to this module, and the reference values of the small m
 are made with it. It shares no code with the model. It is written from the formulas, loops over
 positions and heads where the formula has an index, and nothing in it is fast.
 
-Weights are a `dict` of arrays under the course's names (`layers.0.attention.compute_query.weight`).
-LayerNorm biases may be absent and are then zero. `args` are the keyword arguments of the model's
-configuration, as a checkpoint holds them in `model_args`.
+Weights are a `dict` of arrays under the course's names (`layers.0.attention.compute_query.weight`);
+LayerNorm biases may be absent and are then zero. `args` are a checkpoint's `model_args`.
 """
 
 from pathlib import Path
@@ -32,12 +31,13 @@ Weights = dict[str, np.ndarray]
 # The model, from the smallest formula to the largest
 
 
-def hidden_dim(args: dict) -> int:
-    """Width of the feed-forward layer: 8/3 dim, rounded up to a multiple of `multiple_of`."""
+def complete(args: dict) -> dict:
+    """`args` with defaults; the feed-forward width is 8/3 dim, rounded up to `multiple_of`."""
     args = DEFAULTS | args
-    if args["hidden_dim"] is not None:
-        return args["hidden_dim"]
-    return -(-int(2 * (4 * args["dim"]) / 3) // args["multiple_of"]) * args["multiple_of"]
+    multiple = args["multiple_of"]
+    return args | {
+        "n_kv_heads": args["n_kv_heads"] or args["n_heads"],
+        "hidden_dim": args["hidden_dim"] or -(-int(8 * args["dim"] / 3) // multiple) * multiple}
 
 
 def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
@@ -97,7 +97,7 @@ def feed_forward(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
 
 
 def hidden_states(weights: Weights, args: dict, tokens: list[int]) -> np.ndarray:
-    """Hidden states (seqlen, dim) of one text, after the last norm. Every layer is pre-norm."""
+    """Hidden states (seqlen, dim) of one text after the final norm. Every layer is pre-norm."""
     def norm(name: str, x: np.ndarray) -> np.ndarray:
         scale = weights[f"{name}.weight"]
         bias = weights.get(f"{name}.bias", np.zeros_like(scale))
@@ -128,7 +128,7 @@ def forward(weights: Weights, args: dict, tokens) -> tuple[np.ndarray, np.ndarra
 def next_token_distribution(logits: np.ndarray, temperature: float, epsilon: float) -> np.ndarray:
     """The distribution that `generate` samples from, given the logits (vocab_size,) of a step.
 
-    softmax(logits / temperature) without what is less likely than epsilon, renormalised; all on
+    softmax(logits / temperature) without what is less likely than epsilon, renormalized; all on
     the most likely token where nothing reaches epsilon, and at temperature 0.
     """
     greedy = (np.arange(len(logits)) == np.argmax(logits)).astype(np.float64)
@@ -151,8 +151,7 @@ def greedy_continuation(weights: Weights, args: dict, tokens: list[int], count: 
 def zero_shot_scores(weights: Weights, args: dict, tokens, labels: list[list[int]]) -> np.ndarray:
     """Scores (bs, n_labels) of label names, given as token ids, after right-padded rows of tokens.
 
-    The sum of the log-probabilities of a name's tokens, all from the one next-token distribution
-    at the last position of the row.
+    The log-probabilities of a name's tokens, added, all at the last position of the row.
     """
     logits, _ = forward(weights, args, tokens)
     log_p = np.log(softmax(logits[:, -1]))
@@ -160,12 +159,6 @@ def zero_shot_scores(weights: Weights, args: dict, tokens, labels: list[list[int
 
 
 # Checkpoints
-
-
-def complete(args: dict) -> dict:
-    """`args` with every default filled in."""
-    args = DEFAULTS | args
-    return args | {"n_kv_heads": args["n_kv_heads"] or args["n_heads"]}
 
 
 def course_name(name: str) -> str:
@@ -205,7 +198,7 @@ def save_checkpoint(path: str | Path, weights: Weights, args: dict, llama2c: boo
 def shapes(args: dict, biases: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a model; LayerNorm biases only where asked for."""
     args = complete(args)
-    dim, width = args["dim"], hidden_dim(args)
+    dim, width = args["dim"], args["hidden_dim"]
     kv_dim = dim // args["n_heads"] * args["n_kv_heads"]
     layer = {
         "attention.compute_query": (dim, dim), "attention.compute_key": (kv_dim, dim),

@@ -168,9 +168,8 @@ def test_training_goes_on_after_generation(small_weights, tmp_path, causal):
     ("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf),
     ("epsilon", -0.01), ("epsilon", 1.01), ("epsilon", math.nan)])
 def test_bad_temperature_or_epsilon_is_named(option, value):
-    with pytest.raises(ValueError, match=option) as error:
+    with pytest.raises(ValueError, match=option):
         model_that_says([0.0] * 4).generate(torch.tensor([[0]]), 1, **{option: value})
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("prompt, count", [(torch.tensor([[0]]), -1), (torch.tensor([0]), 1),
