@@ -94,9 +94,10 @@ def test_tensors_need_not_be_contiguous_nor_have_memory_of_their_own(
     tensors = {name: t.t().contiguous().t() if t.ndim == 2 else torch.stack((t, t), dim=1)[:, 0]
                for name, t in tensors_of(small_checkpoint).items()}
     tensors["norm.weight"] = torch.tensor(2.0).expand(24)
-    tensors["layers.1.ffn_norm.weight"] = tensors["layers.0.ffn_norm.weight"]
-    expected = small_weights | {"norm.weight": np.full(24, 2.0), "layers.1.ffn_norm.weight":
-                                small_weights["layers.0.ffn_norm.weight"]}
+    names = [f"layers.{i}.ffn_norm.weight" for i in (0, 1)]
+    tensors |= dict.fromkeys(names, tensors[names[0]].contiguous())
+    expected = small_weights | {"norm.weight": np.full(24, 2.0)} | dict.fromkeys(
+        names, small_weights[names[0]])
     model = load_pretrained(save(small_checkpoint, tensors))
     assert_holds(model, expected)
     torch.nn.init.zeros_(model.layers[0].ffn_norm.weight)

@@ -156,10 +156,9 @@ def test_layer_norm_with_its_gradients():
 @pytest.mark.parametrize("moved", [False, True], ids=["float32 weights", "moved weights"])
 def test_layer_norm_of_half_precision_is_computed_in_float32(dtype, moved):
     norm, x = LayerNorm(64, 1e-5), (seeded(2, 64) * 300 + 1000).to(dtype)
-    norm.weight.data, norm.bias.data = seeded(2, 64).to(dtype).float()
-    expected = norm(x.float()).to(dtype)
-    found = norm.to(dtype if moved else torch.float32)(x)
-    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    norm.weight.data, norm.bias.data = seeded(2, 64).to(dtype if moved else torch.float32)
+    found = norm(x)
+    torch.testing.assert_close(found, norm.float()(x.float()).to(dtype), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("q_len", [11, 4, 1])
