@@ -127,7 +127,7 @@ def test_further_model_args_are_kept_and_named_in_one_line(
     assert model.layers[1].attention.causal and model.layers[1].attention.attn_dropout.p == 0.1
     out, notice = capsys.readouterr()
     assert out == "" and notice.count("\n") == 1
-    assert path.name in notice and notice.endswith(": rope_theta, norm_eps\n")
+    assert path.name in notice and notice.endswith(": 'rope_theta', 'norm_eps'\n")
 
 
 def test_loading_draws_no_random_numbers(small_checkpoint):
