@@ -22,15 +22,15 @@ from torch.utils.data import DataLoader
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import textbook  # noqa: E402
-from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier  # noqa: E402
-from config import LlamaConfig  # noqa: E402
-from llama import load_pretrained  # noqa: E402
-from lora import apply_lora  # noqa: E402
-from optimizer import AdamW  # noqa: E402
-from run_llama import PROMPT, LlamaDataset, create_data, question, trainable  # noqa: E402, F401
-from tokenizer import Tokenizer  # noqa: E402
-from utils import bfloat16_is_faster, pick_device, prefer_onednn  # noqa: E402, F401
+import textbook
+from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier
+from config import LlamaConfig
+from llama import load_pretrained
+from lora import apply_lora
+from optimizer import AdamW
+from run_llama import PROMPT, LlamaDataset, create_data, question, trainable  # noqa: F401
+from tokenizer import Tokenizer
+from utils import bfloat16_is_faster, pick_device, prefer_onednn  # noqa: F401
 
 TEXTBOOK, OURS, BFLOAT16 = VARIANTS = ("textbook", "float32", "bfloat16")
 NEW_TOKENS = 75

@@ -17,9 +17,9 @@ from conftest import ROOT, SMALL
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import bench  # noqa: E402
-import textbook  # noqa: E402
-import workloads  # noqa: E402
+import bench
+import textbook
+import workloads
 
 SHAPE = workloads.LlamaConfig(vocab_size=300, dim=16, n_layers=2, n_heads=4, n_kv_heads=2)
 
