@@ -1,33 +1,22 @@
 #!/usr/bin/env bash
-# Make this folder ready to use: a Python environment, then the official files. See --help.
+# usage: bash setup.sh [--cpu] [--tests] [--require-official] [COMMAND [ARG ...]]
+#
+# Use the active Python if it has the packages, else make .venv and install them there. Then fetch
+# the official files (tokenizer, checkpoint, data) that are missing, first from MINI_LLAMA_MIRROR,
+# a folder or URL laid out like this folder. Files that are here are checked and never changed.
+#
+#   --cpu               install the CPU build of PyTorch, on Linux a much smaller download
+#   --tests             require the test tools as well
+#   --require-official  exit with status 1 if an official file is missing or wrong
+#   COMMAND [ARG ...]   then run this in the environment, for example
+#                       bash setup.sh python run_llama.py --option generate
+
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
 
-PINS=(
-    "torch==2.13.0"
-    "numpy==2.2.6; python_version < '3.11'"
-    "numpy==2.3.5; python_version >= '3.11'"
-    "sentencepiece==0.2.3"
-    "tqdm==4.67.1"
-    "scikit-learn==1.7.2"
-)
+PINS=("torch==2.13.0" "sentencepiece==0.2.3" "tqdm==4.67.1" "scikit-learn==1.7.2"
+    "numpy==2.2.6; python_version < '3.11'" "numpy==2.3.5; python_version >= '3.11'")
 UNFINISHED=.setup/unfinished # exists while .venv is being worked on
-
-usage() {
-    cat <<'HELP'
-usage: bash setup.sh [--cpu] [--tests] [--require-official] [COMMAND [ARG ...]]
-
-Use the active Python if it has the packages, else make .venv and install them there. Then fetch
-the official files (tokenizer, checkpoint, data) that are missing, first from MINI_LLAMA_MIRROR,
-a folder or URL laid out like this folder. Files that are here are checked and never changed.
-
-  --cpu               install the CPU build of PyTorch, on Linux a much smaller download
-  --tests             require the test tools as well
-  --require-official  exit with status 1 if an official file is missing or wrong
-  COMMAND [ARG ...]   then run this in the environment, for example
-                      bash setup.sh python run_llama.py --option generate
-HELP
-}
 
 die() {
     printf 'setup.sh: %s\n' "$1" >&2
@@ -74,7 +63,8 @@ Ubuntu, apt install python3-venv (${log##*$'\n'})"
 
 install_packages() {
     local pip=("$python" -m pip install --quiet --no-input --no-user --disable-pip-version-check)
-    "$python" -m ensurepip >/dev/null 2>&1 || true # uv makes environments without pip
+    # An environment made by uv has no pip.
+    "$python" -m pip -V >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || true
     if $cpu; then
         "${pip[@]}" --retries 1 --no-deps --index-url https://download.pytorch.org/whl/cpu \
             "${PINS[0]}" 2>/dev/null || printf 'no CPU build to be had: installing the usual one\n'
@@ -87,7 +77,7 @@ fetch_official_files() {
     rm -rf .setup/downloads # what an interrupted download has left
     mkdir .setup/downloads
     # Where packets are dropped, the resolver by default waits half a minute for each name.
-    RES_OPTIONS="timeout:2 attempts:1" "$python" - "$require_official" <<'PYTHON'
+    RES_OPTIONS="timeout:2 attempts:1" "$python" -u - "$require_official" <<'PYTHON'
 import os
 import shutil
 import signal
@@ -149,7 +139,7 @@ def fetch(path: str) -> bool:
         host = urlsplit(source).netloc.rpartition("@")[2]
         if host in given_up or not (host or os.path.isfile(source)):
             continue
-        print(f"fetching {path} from {host or MIRROR}", flush=True)
+        print(f"fetching {path} from {host or MIRROR}")
         try:
             if host:
                 download_url_to_file(source, part, progress=sys.stderr.isatty())
@@ -170,17 +160,16 @@ def fetch(path: str) -> bool:
 
 
 def is_official(path: str, file: str) -> bool:
-    """Check that `file` is the official file for `path`; if not, say why."""
+    """Check that `file` is the official file for `path`."""
     if path in SHA256:
         found = os.path.isfile(file) and sha256(Path(file).read_bytes()).hexdigest()
-        failed, reason = found != SHA256[path], f"its SHA-256 is {found or 'missing'}"
+        official = found == SHA256[path]
     else:
-        run = subprocess.run([sys.executable, "sanity_check.py", file], stdin=subprocess.DEVNULL,
-                             capture_output=True, text=True, errors="replace")
-        failed, reason = run.returncode, (run.stdout + run.stderr).strip().split("\n")[-1]
-    if failed:
-        print(f"  {path} is not the official file: {reason}")
-    return not failed
+        check = [sys.executable, "sanity_check.py", file]
+        official = subprocess.run(check, stdin=subprocess.DEVNULL).returncode == 0
+    if not official:
+        print(f"  {path} is not the official file")
+    return official
 
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -209,7 +198,7 @@ while [[ ${1:-} == -* ]]; do
         --cpu) cpu=true ;;
         --tests) tests=true ;;
         --require-official) require_official=true ;;
-        --help | -h) usage && exit ;;
+        --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit ;;
         *) die "unknown option $1; bash setup.sh --help lists them" 2 ;;
     esac
     shift
