@@ -36,7 +36,7 @@ sys.exit(sys.version_info < (3, 10) or not all(map(find_spec, sys.argv[1].split(
 choose_environment() {
     local modules="torch numpy sentencepiece tqdm sklearn"
     if $tests; then modules="$modules pytest xdist hypothesis scipy ruff"; fi
-    if [ -e "$UNFINISHED" ]; then rm -rf .venv "$UNFINISHED"; fi
+    if [ -e "$UNFINISHED" ]; then rm -rf .venv; rm "$UNFINISHED"; fi
     find_python "$modules" python python3 "${VENV[@]}" || make_environment
 }
 
