@@ -313,20 +313,23 @@ def load_pretrained(checkpoint: str) -> Llama:
             isinstance(saved.get(part), dict) for part in ("model", "model_args")):
         raise CheckpointError(f"{checkpoint}: not a checkpoint; it must hold a dict with `model` "
                               "(a state dict) and `model_args`")
-    model = build_model(saved["model_args"], checkpoint)
+    model = build_model(saved["model_args"], len(saved["model"]), checkpoint)
     load_weights(model, saved["model"], checkpoint)
     return model.eval()
 
 
-def build_model(model_args: dict[str, Any], where: str) -> Llama:
+def build_model(model_args: dict[str, Any], n_tensors: int, where: str) -> Llama:
     """Make a model without weights of `model_args`; mention the keys that have no effect."""
     used = {*inspect.signature(LlamaConfig).parameters, "causal"}
     if unused := [key for key in model_args if key not in used]:
         print(f"{where}: model_args has keys that this model does not use: "
               f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
+        config = LlamaConfig(**model_args)
+        if config.n_layers > n_tensors:
+            raise ValueError(f"{n_tensors} tensors cannot be {config.n_layers} layers")
         with torch.device("meta"):  # shapes only: the weights come from the file
-            return Llama(LlamaConfig(**model_args))
+            return Llama(config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{where}: model_args describes no model: {error!s:.200}") from error
 
