@@ -59,8 +59,8 @@ class LlamaConfig:
             size = getattr(self, name)
             if size is None and name in ("n_kv_heads", "hidden_dim"):
                 continue
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} must be a whole number from 1, not {size!r:.40}")
+            if type(size) is not int or not 1 <= size < 2**31:
+                raise ValueError(f"{name} must be a positive integer, not {size!r:.40}")
         for value in (self.dropout, self.layer_norm_eps):
             if not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise ValueError(f"dropout and layer_norm_eps must be in [0, 1), not {value!r:.40}")

@@ -368,7 +368,7 @@ def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> No
 def to_weight(tensor: Any, where: str) -> torch.Tensor:
     """Copy a tensor from a file as contiguous float32 that shares its memory with no other."""
     if not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
-            and tensor.layout == torch.strided):
+            and tensor.layout == torch.strided and not tensor.is_meta):
         raise CheckpointError(f"{where}: not a dense floating-point tensor")
     weight = tensor.detach().to(torch.float32, copy=True).contiguous()
     if not weight.isfinite().all():

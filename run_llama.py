@@ -80,7 +80,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     job.add_argument("--max_sentence_len", type=positive_int, metavar="N",
                      help="cut sentences to this many tokens")
     story = parser.add_argument_group("generate")
-    story.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="text to continue")
+    story.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="text to continue",
+                       type=checked(str, lambda text: text.encode() or True, "UTF-8 text"))
     story.add_argument("--generated_sentence_low_temp_out", metavar="FILE",
                        default="generated-sentence-temp-0.txt", help="the greedy story")
     story.add_argument("--generated_sentence_high_temp_out", metavar="FILE",
@@ -147,6 +148,11 @@ def resolve(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
+def tokenizer_path(args: argparse.Namespace) -> str:
+    """The tokenizer that was named, or else that of the checkpoint."""
+    return args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
+
+
 def check_outputs(args: argparse.Namespace) -> None:
     """Refuse names of output files that would fail, or be taken for other outputs, later."""
     if args.option == "generate":
@@ -158,19 +164,22 @@ def check_outputs(args: argparse.Namespace) -> None:
             if not name.endswith(ending):
                 raise InputError(f"--{split}_out {name}: with --option {args.option} the name must "
                                  f"end in {ending}")
-    if os.path.abspath(outputs[0]) == os.path.abspath(outputs[1]):
-        raise InputError(f"{outputs[0]}: both outputs have this name; choose two")
+    if os.path.realpath(outputs[0]) == os.path.realpath(outputs[1]):
+        raise InputError(f"{outputs[0]} and {outputs[1]} are one file; choose two")
     if args.option in ("finetune", "lora"):
         outputs += [args.filepath, resume_path(args)]
-    inputs = {os.path.realpath(getattr(args, name)) for name in (*DATA, "pretrained_model_path")}
+    inputs = [getattr(args, name) for name in (*DATA, "pretrained_model_path")]
+    inputs = {os.path.realpath(path) for path in (*inputs, tokenizer_path(args))}
     for name in outputs:
-        folder = os.path.dirname(name) or "."
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise InputError(f"{name}: {folder} is not a folder that can be written to")
-        with suppress(FileNotFoundError):
-            os.stat(name)  # raises OSError where the name is too long
-        if os.path.isdir(name) or os.path.realpath(name) in inputs:
+        path = os.path.realpath(name)
+        if os.path.isdir(path) or path in inputs:
             raise InputError(f"{name}: is a folder or an input of this run; choose another name")
+        with suppress(FileNotFoundError):
+            os.stat(path)  # raises another OSError where the name is too long
+        folder = os.path.dirname(path)
+        if not os.path.exists(path) and not os.path.isdir(folder) or (
+                os.path.isfile(path) or not os.path.exists(path)) and not os.access(folder, os.W_OK):
+            raise InputError(f"{name}: {folder} is not a folder that can be written to")
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -254,8 +263,7 @@ class LlamaDataset(Dataset):
 
 def load_data(args: argparse.Namespace, prompt_suffix: str | None = None) -> Data:
     """Read and tokenize all three splits, each sentence once, and check the labels."""
-    tokenizer = Tokenizer(args.max_sentence_len, args.tokenizer or beside(
-        args.pretrained_model_path, TOKENIZER_MODEL))
+    tokenizer = Tokenizer(args.max_sentence_len, tokenizer_path(args))
     train, num_labels = create_data(args.train, tokenizer, "train", eos=False)
     dev, test = (create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
                  for path in (args.dev, args.test))
@@ -376,8 +384,7 @@ def generate_sentence(
 ) -> None:
     """Continue a text, print it and write it to a file; `llama` saves loading the model again."""
     args = resolve(args)
-    tokenizer = Tokenizer(None, args.tokenizer or beside(
-        args.pretrained_model_path, TOKENIZER_MODEL))
+    tokenizer = Tokenizer(None, tokenizer_path(args))
     device = open_device(args)
     llama = llama or load_llama(args)
     llama = fit_to_device(llama, llama, tokenizer, device)
@@ -641,16 +648,18 @@ def main(argv: list[str] | None = None) -> int:
     """
     configure_stdout()
     args = get_args(argv)
-    is_kept = "the same command starts again"
+    started = time.time()
     try:
         args = resolve(args)
         seed_everything(args.seed)
         JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:
-        if args.option in ("finetune", "lora") and os.path.exists(resume_path(args)):
-            is_kept = f"the same command with --resume continues from {resume_path(args)}"
-        return fail(PROGRAM, f"interrupted; {is_kept}", status=130)
+        path, advice = resume_path(args), ""
+        # An older file may be of another run, which this command cannot resume.
+        if os.path.exists(path) and (args.resume or os.path.getmtime(path) >= started):
+            advice = f" with --resume continues from {path}"
+        return fail(PROGRAM, f"interrupted; the same command{advice or ' starts again'}", 130)
     except FloatingPointError as error:
         return fail(PROGRAM, f"training diverged: {error}; try a smaller --lr than {args.lr:g}. "
                              f"{args.filepath} has the best epoch so far, if one was finished", 1)

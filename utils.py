@@ -39,13 +39,13 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
         OSError: the folder is missing or not writable, or the disk is full; `path` is untouched.
     """
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, mode, **text) as file:
-            yield file
-        return
     target = os.path.realpath(path)
     part = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, mode, **text) as file:
+                yield file
+            return
         with open(part, mode.replace("w", "x"), **text) as file:
             yield file
             file.flush()
