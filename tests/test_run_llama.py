@@ -1,10 +1,12 @@
-"""The command line: its options, what it refuses and when, what it says, and what it leaves."""
+"""The command line: what it refuses, what the jobs compute, write and say."""
 
-import json
 import os
 import re
-import subprocess
+import signal
 import sys
+import threading
+from collections import Counter
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,130 +15,32 @@ import torch
 
 import reference
 import run_llama
-from classifier import load_classifier
-from conftest import ROOT
+import runs
 from optimizer import AdamW
+from runs import KIND, NAMES, SHAPE, STORIES, TRAINING, WEIGHTS, command, contents, refused, run
 from tokenizer import Tokenizer
 from utils import read_examples
 
-DEFAULTS = {
-    "train": "data/cfimdb-train.txt", "dev": "data/cfimdb-dev.txt", "test": "data/cfimdb-test.txt",
-    "label_names": "data/cfimdb-label-mapping.json", "pretrained_model_path": "stories42M.pt",
-    "max_sentence_len": None, "seed": 1337, "epochs": 5, "option": "generate", "use_gpu": False,
-    "generated_sentence_low_temp_out": "generated-sentence-temp-0.txt",
-    "generated_sentence_high_temp_out": "generated-sentence-temp-1.txt",
-    "dev_out": "cfimdb-dev-prompting-output.txt", "test_out": "cfimdb-test-prompting-output.txt",
-    "lora_rank": 4, "lora_alpha": 1.0, "batch_size": 8, "hidden_dropout_prob": 0.3, "lr": 2e-5}
-SHAPE = {"vocab_size": 290, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
-         "max_seq_len": 16, "multiple_of": 8}
-STORIES = ["generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"]
-NAMES = ["red", "so big"]
-KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}
-WORDS = "one day a cat sat on mat and saw big red ball in the park with little girl".split()
-
-
-def lines(count: int, seed: int, labels: list[int] | None = None) -> str:
-    """Sentences of different lengths; labels 0 and 1 in turn unless given."""
-    rng = np.random.default_rng(seed)
-    return "".join(
-        f"{labels[i] if labels else i % 2} ||| {' '.join(rng.choice(WORDS, rng.integers(1, 9)))}\n"
-        for i in range(count))
-
-
-@pytest.fixture(scope="module")
-def weights() -> reference.Weights:
-    return reference.seeded_weights(SHAPE, seed=0)
-
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, weights, tiny_tokenizer) -> Path:
+def place(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
     """The current folder, with everything that the four jobs need in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_llama, "DEMO", tmp_path / "demo")
-    reference.save_checkpoint("model.pt", weights, SHAPE)
-    Path("tokenizer.model").symlink_to(tiny_tokenizer)
-    for seed, (split, count) in enumerate({"train": 10, "dev": 7, "test": 5}.items()):
-        Path(f"{split}.txt").write_text(lines(count, seed))
-    Path("names.json").write_text(json.dumps(NAMES))
+    runs.fill(tmp_path, tiny_tokenizer)
     return tmp_path
 
 
-def command(option: str, **changed: object) -> list[str]:
-    """A command line that works in `place`; True is an option without a value, None none."""
-    options = {"option": option, "pretrained-model-path": "model.pt"}
-    if option in KIND:
-        options |= {split: f"{split}.txt" for split in ("train", "dev", "test")}
-        options |= {f"{s}_out": f"my-{s}-{KIND[option]}-output.txt" for s in ("dev", "test")}
-        options |= {"label-names": "names.json", "epochs": 1, "lr": 0.01, "batch_size": 4}
-    options |= changed
-    return [text for name, value in options.items() if value is not None
-            for text in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
+def saved(option: str) -> dict:
+    return torch.load(f"{option}-1-0.01.pt", weights_only=True)["model"]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def padded(rows: list[list[int]]) -> list[list[int]]:
+    longest, pad_id = max(map(len, rows)), Tokenizer().pad_id
+    return [row + [pad_id] * (longest - len(row)) for row in rows]
 
 
-def saved_model(option: str = "finetune") -> str:
-    (name,) = Path().glob(f"{option}-*.pt")
-    return str(name)
-
-
-def predicted(split: str, option: str) -> list[int]:
-    return [e.label for e in read_examples(f"my-{split}-{KIND[option]}-output.txt")]
-
-
-# Options
-
-
-@pytest.mark.parametrize("name", DEFAULTS)
-def test_options_have_the_defaults_of_the_assignment(place, name):
-    args = run_llama.get_args([])
-    value = getattr(args, name)
-    assert value == DEFAULTS[name] and type(value) is type(DEFAULTS[name])
-
-
-def test_options_have_the_names_of_the_assignment(place):
-    given = {"train": "a", "dev": "b", "test": "c", "label-names": "d",
-             "pretrained-model-path": "e", "max_sentence_len": 6, "seed": 7, "epochs": 8,
-             "option": "lora", "generated_sentence_low_temp_out": "f",
-             "generated_sentence_high_temp_out": "g", "dev_out": "h", "test_out": "i",
-             "lora_rank": 9, "lora_alpha": 2.5, "batch_size": 10, "hidden_dropout_prob": 0.5,
-             "lr": 1e-3}
-    argv = [text for name, value in given.items() for text in (f"--{name}", str(value))]
-    args = vars(run_llama.get_args([*argv, "--use_gpu"]))
-    assert args.pop("use_gpu") is True
-    assert {name: args[name.replace("-", "_")] for name in given} == given
-
-
-def test_help_shows_every_option_of_the_assignment_and_its_default(capsys):
-    with pytest.raises(SystemExit) as end:
-        run_llama.get_args(["--help"])
-    shown = "".join(capsys.readouterr().out.split())  # argparse breaks lines at hyphens, too
-    assert end.value.code == 0
-    for name, value in DEFAULTS.items():
-        spelled = "--" + (name.replace("_", "-") if name in (
-            "label_names", "pretrained_model_path") else name)
-        assert spelled in shown
-        assert value in (None, False) or f"(default:{value})" in shown, name
-
-
-# Refusals
-
-
-def refused(argv: list[str], capsys) -> str:
-    """The one line on standard error with which a command line is refused."""
-    before = contents(Path())
-    try:
-        status = run_llama.main(argv)
-    except SystemExit as end:  # argparse's way
-        status = end.code
-    printed = capsys.readouterr()
-    assert status == 2 and printed.out == ""
-    assert printed.err.startswith("run_llama.py: ") and printed.err.count("\n") == 1
-    assert contents(Path()) == before
-    return printed.err
-
+# ---------------------------------------------------------------------------------------- refusals
 
 @pytest.fixture
 def no_work(monkeypatch):
@@ -148,520 +52,428 @@ def no_work(monkeypatch):
         monkeypatch.setattr(f"{module}.load_pretrained", loaded)
 
 
-@pytest.mark.parametrize("option", KIND)
-@pytest.mark.parametrize("split", ["dev", "test"])
-@pytest.mark.parametrize("name", [
-    "predictions.txt", "my-{other}-{kind}-output.txt", "my-{split}-{kind}-output.txt.bak",
-    "my-{split}-{wrong}-output.txt", "my-{split}-output.txt", ""])
-def test_output_names_that_do_not_fit_the_option_are_refused(
-        place, no_work, capsys, option, split, name):
-    name = name.format(split=split, other={"dev": "test", "test": "dev"}[split],
-                       kind=KIND[option], wrong={"prompt": "lora"}.get(option, "prompting"))
-    said = refused(command(option, **{f"{split}_out": name}), capsys)
-    assert f"--{split}_out" in said and f"{split}-{KIND[option]}-output.txt" in said
+LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
 
 
 @pytest.mark.parametrize("argv,said", [
-    (command("prompt", dev_out="nowhere/dev-prompting-output.txt"), "no folder nowhere"),
-    (command("lora", test_out="nowhere/test-lora-output.txt"), "no folder nowhere"),
-    (command("generate", generated_sentence_low_temp_out="nowhere/a.txt"), "no folder nowhere"),
-    (command("generate", generated_sentence_low_temp_out="same.txt",
-             generated_sentence_high_temp_out="./same.txt"), "two names"),
-    (command("generate", generated_sentence_low_temp_out="model.pt"), "is an input"),
-    (command("prompt", dev="my-dev-prompting-output.txt"), "is an input"),
-    (command("finetune", epochs=0), "--epochs: '0'"),
-    (command("finetune", epochs="two"), "--epochs: 'two'"),
-    (command("finetune", epochs=1.5), "--epochs: '1.5'"),
-    (command("finetune", lr=0), "--lr: '0'"),
-    (command("finetune", lr="nan"), "--lr: 'nan'"),
-    (command("finetune", lr="inf"), "--lr: 'inf'"),
-    (command("finetune", lr=-1), "--lr: '-1'"),
-    (command("finetune", batch_size=0), "--batch_size: '0'"),
-    (command("finetune", hidden_dropout_prob=1), "--hidden_dropout_prob: '1'"),
-    (command("finetune", hidden_dropout_prob=-0.1), "--hidden_dropout_prob: '-0.1'"),
-    (command("lora", lora_rank=0), "--lora_rank: '0'"),
-    (command("lora", lora_alpha="much"), "--lora_alpha: 'much'"),
-    (command("prompt", max_sentence_len=0), "--max_sentence_len: '0'"),
-    (command("prompt", seed=-1), "--seed: '-1'"),
-    (command("pretrain"), "--option: invalid choice: 'pretrain'"),
-    (command("prompt", bath_size=3), "unrecognized arguments: --bath_size 3"),
-    (command("prompt", batch=3), "unrecognized arguments: --batch 3"),
-    ([*command("prompt"), "--epochs"], "--epochs: expected one argument"),
-], ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "")
+    (command("prompt", dev_out=""), "dev-prompting-output.txt"),
+    (command("finetune", dev_out="predictions.txt"), "dev-finetuning-output.txt"),
+    (command("finetune", dev_out="my-dev-prompting-output.txt"), "dev-finetuning-output.txt"),
+    (command("lora", test_out="my-dev-lora-output.txt"), "test-lora-output.txt"),
+    (command("lora", test_out="my-test-lora-output.txt.bak"), "test-lora-output.txt"),
+    (command("prompt", dev_out="nowhere/dev-prompting-output.txt"), "nowhere"),
+    (command("lora", test_out="nowhere/test-lora-output.txt"), "nowhere"),
+    (command("generate", **{LOW: "nowhere/a.txt"}), "nowhere"),
+    (command("generate", **{LOW: "same.txt", HIGH: "./same.txt"}), "both outputs"),
+    (command("generate", **{HIGH: "link.txt"}), "both outputs"),
+    (command("generate", **{HIGH: "model.pt"}), "model.pt"),
+    (command("generate", **{HIGH: "tokenizer.model"}), "tokenizer.model"),
+    (command("prompt", dev="my-dev-prompting-output.txt"), "my-dev-prompting-output.txt"),
+    (command("finetune", **{"pretrained-model-path": "finetune-1-0.01.pt"}), "finetune-1-0.01.pt"),
+    (command("lora", epochs=2), "lora-2-0.01.pt"),  # a folder, made in the test
+    (command("generate", **{LOW: "x" * 300}), "name too long"),
+    (command("lora", dev_out=f"{'x' * 232}-dev-lora-output.txt"), "name too long"),  # .resume.pt
+    (command("finetune", epochs=0), "--epochs"),
+    (command("finetune", epochs="two"), "--epochs"),
+    (command("finetune", epochs=1.5), "--epochs"),
+    (command("finetune", lr=0), "--lr"),
+    (command("finetune", lr="nan"), "--lr"),
+    (command("finetune", lr="inf"), "--lr"),
+    (command("finetune", batch_size=0), "--batch_size"),
+    (command("finetune", hidden_dropout_prob=1), "--hidden_dropout_prob"),
+    (command("finetune", hidden_dropout_prob=-0.1), "--hidden_dropout_prob"),
+    (command("lora", lora_rank=0), "--lora_rank"),
+    (command("lora", lora_alpha="nan"), "--lora_alpha"),
+    (command("prompt", max_sentence_len=0), "--max_sentence_len"),
+    (command("prompt", seed=-1), "--seed"),
+    (command("prompt", seed="9" * 5000), "--seed"),
+    (command("pretrain"), "--option"),
+    (command("prompt", batch=3), "unrecognized arguments: --batch 3"),  # not an abbreviation
+    ([*command("prompt"), "--epochs"], "--epochs"),
+    ([*command("prompt"), "a\nb\x1b[31m"], "unrecognized arguments"),
+], ids=lambda value: value[:30] if isinstance(value, str) else "")
 def test_wrong_command_lines_are_refused_before_any_work(place, no_work, capsys, argv, said):
-    assert said in refused(argv, capsys)
+    Path("finetune-1-0.01.pt").write_bytes(Path("model.pt").read_bytes())
+    Path("lora-2-0.01.pt").mkdir()
+    Path("link.txt").symlink_to(STORIES[0])
+    assert said.lower() in refused(argv, capsys).lower()
+
+
+def test_folders_of_outputs_are_checked_where_the_files_will_be(
+        place, no_work, capsys, monkeypatch):
+    Path("sealed").mkdir()
+    Path("link.txt").symlink_to("sealed/story.txt")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: (
+        Path(path).resolve().name != "sealed" and access(path, mode)))
+    for name in ("sealed/story.txt", "link.txt"):
+        assert name in refused(command("generate", **{LOW: name}), capsys)
+
+
+def test_a_device_will_do_also_where_its_folder_cannot_be_written_to(place, capsys, monkeypatch):
+    access, folder = os.access, os.path.dirname(os.devnull)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    status, _, errors = run(command("generate", **{LOW: os.devnull}), capsys)
+    assert (status, errors) == (0, [])
 
 
 @pytest.mark.parametrize("option", ["generate", *KIND])
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_gpu_that_is_not_there_is_refused(place, no_work, capsys, option):
+def test_a_gpu_that_is_not_there_is_refused(place, capsys, monkeypatch, option):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "--use_gpu" in refused(command(option, use_gpu=True), capsys)
 
 
-def test_one_name_for_both_outputs_is_refused(place, no_work, capsys):
-    # No name can end as both have to, so the ending of one of them is what is wrong.
-    both = "my-dev-lora-output.txt"
-    assert both in refused(command("lora", dev_out=both, test_out=both), capsys)
-
-
 @pytest.mark.parametrize("option", KIND)
-@pytest.mark.parametrize("name", ["train", "dev", "test"])
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_every_data_file_is_checked_before_the_model_is_loaded(
-        place, no_work, capsys, option, name):
-    missing = refused(command(option, **{name: "nothing.txt"}), capsys)
+        place, no_work, capsys, option, split):
+    missing = refused(command(option, **{split: "nothing.txt"}), capsys)
     assert "nothing.txt" in missing and "setup.sh" in missing
-    Path(f"{name}.txt").write_text("0 ||| fine\n1 ||| fine\nbroken\n")
-    assert f"{name}.txt, line 3" in refused(command(option), capsys)
+    Path(f"{split}.txt").write_text("0 ||| fine\n1 ||| fine\n1.0 ||| wrong\n", encoding="utf-8")
+    assert f"{split}.txt, line 3" in refused(command(option), capsys)
 
 
-@pytest.mark.parametrize("content,said", [
-    ('["one"]', "1 names for the 2 labels"), ("{", "not JSON"), ("[1, 2]", "not a JSON list")])
-def test_label_names_are_checked_before_the_model_is_loaded(
-        place, no_work, capsys, content, said):
-    Path("names.json").write_text(content)
-    message = refused(command("prompt"), capsys)
-    assert "names.json" in message and said in message
+def test_label_names_are_checked_before_the_model_is_loaded(place, no_work, capsys):
+    Path("names.json").write_text('["one"]', encoding="utf-8")
+    assert "1 names for the 2 labels" in refused(command("prompt"), capsys)
+    assert "nothing.json" in refused(command("prompt", **{"label-names": "nothing.json"}), capsys)
 
 
 @pytest.mark.parametrize("option", ["generate", *KIND])
-def test_a_missing_checkpoint_says_how_to_get_it(place, capsys, option):
-    said = refused(command(option, **{"pretrained-model-path": "nothing.pt"}), capsys)
-    assert "nothing.pt" in said and "setup.sh" in said
+def test_a_missing_checkpoint_or_tokenizer_says_how_to_get_it(place, capsys, option):
+    for name in ("pretrained-model-path", "tokenizer"):
+        said = refused(command(option, **{name: "nothing"}), capsys)
+        assert "nothing" in said and "setup.sh" in said
 
 
 @pytest.mark.parametrize("option", ["generate", *KIND])
-def test_a_tokenizer_of_another_vocabulary_is_refused(place, capsys, option, weights):
-    few = weights | {"tok_embeddings.weight": weights["tok_embeddings.weight"][:61]}
-    reference.save_checkpoint("other.pt", few, SHAPE | {"vocab_size": 61})
-    said = refused(command(option, **{"pretrained-model-path": "other.pt"}), capsys)
-    assert "290" in said and "61" in said and "--tokenizer" in said
+def test_a_tokenizer_may_have_fewer_pieces_than_the_model_but_not_more(place, capsys, option):
+    embeddings = WEIGHTS["tok_embeddings.weight"]
+    for size in (61, 300):
+        weights = WEIGHTS | {"tok_embeddings.weight": np.resize(embeddings, (size, 24))}
+        reference.save_checkpoint("model.pt", weights, SHAPE | {"vocab_size": size})
+        if size > 290:
+            assert run_llama.main(command(option)) == 0
+        else:
+            said = refused(command(option), capsys)
+            assert "290" in said and "61" in said and "--tokenizer" in said
 
 
-def test_the_name_of_the_saved_model_is_checked_before_training(place, no_work, capsys):
-    Path("finetune-1-0.01.pt").mkdir()
-    assert "finetune-1-0.01.pt: is a folder" in refused(command("finetune"), capsys)
+def test_a_lora_rank_above_the_width_of_the_model_is_refused(place, capsys):
+    assert "--lora_rank 25" in refused(command("lora", lora_rank=25), capsys)
 
 
-def test_the_process_ends_with_status_2_and_one_line(place):
-    result = subprocess.run([sys.executable, ROOT / "run_llama.py", *command("finetune", epochs=0)],
-                            capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-
-
-# The embedded default
-
+# ----------------------------------------------------------------------------- the embedded default
 
 @pytest.fixture
 def demo(place) -> Path:
     """The embedded model and reviews stand in demo/, the official ones nowhere."""
     folder = place / "demo"
     folder.mkdir()
-    Path("model.pt").rename(folder / "stories.pt")
-    Path("tokenizer.model").rename(folder / "tokenizer.model")
-    for split in ("train", "dev", "test"):
-        Path(f"{split}.txt").rename(folder / f"reviews2-{split}.txt")
-    Path("names.json").rename(folder / "reviews2-label-mapping.json")
+    for path in ("model.pt stories.pt", "tokenizer.model tokenizer.model",
+                 "names.json reviews2-label-mapping.json",
+                 *(f"{split}.txt reviews2-{split}.txt" for split in runs.SIZES)):
+        name, embedded = path.split()
+        Path(name).rename(folder / embedded)
     return folder
 
 
 def test_without_the_official_files_the_embedded_ones_are_used_and_named(demo, capsys):
-    outputs = {f"{split}_out": f"my-{split}-prompting-output.txt" for split in ("dev", "test")}
-    given = {name: None for name in ("train", "dev", "test", "label-names",
-                                     "pretrained-model-path")}
-    assert run_llama.main(command("prompt", **outputs, **given)) == 0
-    warnings = capsys.readouterr().err.splitlines()
-    assert len(warnings) == 4  # two for the model, two for the data
-    for warned, missing in ((warnings[:2], "stories42M.pt"), (warnings[2:], "CFIMDB")):
+    status, _, warnings = run(["--option", "prompt"], capsys)
+    assert status == 0 and len(warnings) == 4  # two for the model, two for the data
+    for warned, missing in ((warnings[:2], "stories42M.pt"), (warnings[2:], "cfimdb")):
         assert missing in warned[0] and "demo" in warned[0] and "published results" in warned[0]
         assert "setup.sh" in warned[1]
-    assert len(predicted("dev", "prompt")) == 7 and len(predicted("test", "prompt")) == 5
+    assert len(runs.labels_in("cfimdb-dev-prompting-output.txt")) == runs.SIZES["dev"]
+    assert len(run(["--option", "generate"], capsys)[2]) == 2  # which needs no data
 
 
-def test_generating_needs_no_data_and_says_nothing_about_them(demo, capsys):
-    assert run_llama.main(["--option", "generate"]) == 0
-    warnings = capsys.readouterr().err.splitlines()
-    assert len(warnings) == 2 and "stories42M.pt" in warnings[0] and "setup.sh" in warnings[1]
-
-
-def test_a_path_that_was_given_is_never_replaced(demo, capsys):
-    named = ["--pretrained-model-path", "stories42M.pt", "--tokenizer", "demo/tokenizer.model"]
-    assert "stories42M.pt" in refused(named, capsys)
-    args = run_llama.get_args(["--option", "prompt", "--dev", "mine.txt"])
-    assert (args.train, args.dev) == (DEFAULTS["train"], "mine.txt")
-    args = run_llama.get_args(["--option", "prompt", "--train", DEFAULTS["train"]])
-    assert (args.train, args.dev) == (DEFAULTS["train"], DEFAULTS["dev"])
-
-
-def test_official_files_that_are_there_are_used_without_a_word(demo, capsys):
+def test_a_path_that_was_given_or_some_of_the_official_files_are_never_replaced(demo, capsys):
+    assert "mine.txt" in run(["--option", "prompt", "--train", "mine.txt"], capsys)[2][-1]
+    assert "mine.pt" in refused(["--pretrained-model-path", "mine.pt"], capsys)
     Path("data").mkdir()
-    for name in ("train", "dev", "test", "label_names"):
-        Path(DEFAULTS[name]).touch()
+    Path("data/cfimdb-dev.txt").write_text("0 ||| a\n", encoding="utf-8")
+    assert "data/cfimdb-train.txt" in run(["--option", "prompt"], capsys)[2][-1]
     Path("stories42M.pt").touch()
-    args = run_llama.get_args(["--option", "prompt"])
-    assert {name: getattr(args, name) for name in DEFAULTS} == DEFAULTS | {"option": "prompt"}
-    assert capsys.readouterr().err == ""
+    assert "stories42M.pt" in refused(["--option", "generate"], capsys)
 
 
-def test_some_official_files_are_not_filled_up_with_embedded_ones(demo):
-    Path("data").mkdir()
-    Path(DEFAULTS["dev"]).touch()
-    assert run_llama.get_args(["--option", "prompt"]).train == DEFAULTS["train"]
+# ------------------------------------------------------------------------------ generate and prompt
 
-
-def test_without_the_embedded_model_a_missing_checkpoint_says_how_to_get_it(place, capsys):
-    said = refused(["--option", "generate"], capsys)
-    assert "stories42M.pt" in said and "setup.sh" in said
-
-
-# Generate and prompt
-
-
-def test_generating_writes_two_texts_that_start_with_the_prompt(place, capsys):
-    assert run_llama.main(command("generate", prompt="a cat sat")) == 0
-    texts = [Path(name).read_text() for name in STORIES]
-    assert all(text.startswith("a cat sat") and text.endswith("\n") for text in texts)
-    printed = capsys.readouterr()
-    assert all(text in printed.out for text in texts) and printed.err == ""
-
-
-def test_the_sampled_text_depends_on_the_seed_and_the_greedy_one_does_not(place, weights):
+def test_generating_writes_two_texts_that_start_with_the_prompt_and_repeat(place, capsys):
     # Twice the logits: some tokens are likely enough to be drawn from.
-    sharp = weights | {"tok_embeddings.weight": 2 * weights["tok_embeddings.weight"]}
+    sharp = WEIGHTS | {"tok_embeddings.weight": 2 * WEIGHTS["tok_embeddings.weight"]}
     reference.save_checkpoint("model.pt", sharp, SHAPE)
-    made = []
+    before, texts = contents(), []
     for seed in (1, 1, 2):
-        assert run_llama.main(command("generate", seed=seed)) == 0
-        made.append([Path(name).read_bytes() for name in STORIES])
-    assert made[0] == made[1] and made[0][0] == made[2][0] and made[0][1] != made[2][1]
-
-
-def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question(place, weights):
-    assert run_llama.main(command("prompt", batch_size=3)) == 0
+        status, printed, errors = run(command("generate", prompt="a cat sat", seed=seed), capsys)
+        assert (status, errors) == (0, []) and contents().keys() - before.keys() == {*STORIES}
+        texts.append([Path(name).read_bytes().decode() for name in STORIES])
+        assert all(text.startswith("a cat sat") and text in printed for text in texts[-1])
+    (greedy, sampled), *_ = texts
+    assert texts[1] == [greedy, sampled] and texts[2][0] == greedy and texts[2][1] != sampled
     tokenizer = Tokenizer()
-    labels = [tokenizer.model.encode(name) for name in NAMES]
-    for split in ("dev", "test"):
-        sentences = [f"{e.sentence} Is this movie red or so big? This movie is "
-                     for e in read_examples(f"{split}.txt")]
-        rows = [[tokenizer.bos_id, *tokenizer.model.encode(sentence)] for sentence in sentences]
+    ids = tokenizer.encode("a cat sat", bos=True, eos=False)
+    assert greedy == tokenizer.decode(
+        ids + reference.greedy_continuation(sharp, SHAPE, ids, 75))  # to the last character
+
+
+@pytest.mark.parametrize("max_len", [None, 2])
+def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question(
+        place, capsys, max_len):
+    before, tokenizer = contents(), Tokenizer()
+    encode = tokenizer.sp_model.encode
+    question = "Is this movie red or so big? This movie is "
+    status, printed, errors = run(
+        command("prompt", batch_size=3, max_sentence_len=max_len), capsys)
+    assert (status, errors) == (0, [])  # no progress bars where nobody watches
+    outputs = {split: f"my-{split}-prompting-output.txt" for split in ("dev", "test")}
+    assert contents().keys() - before.keys() == {*outputs.values()}
+    for split, path in outputs.items():
+        examples = read_examples(f"{split}.txt")
+        # The question stays whole where the sentence is cut.
+        rows = [[tokenizer.bos_id, *encode(e.sentence)[:max_len], *encode(question)]
+                for e in examples]
         expected = []
         for start in range(0, len(rows), 3):  # padding depends on the batch
-            batch = rows[start:start + 3]
-            longest = max(map(len, batch))
             scores = reference.zero_shot_scores(
-                weights, SHAPE, [row + [tokenizer.pad_id] * (longest - len(row)) for row in batch],
-                labels)
+                WEIGHTS, SHAPE, padded(rows[start:start + 3]), [encode(name) for name in NAMES])
             expected += scores.argmax(-1).tolist()
-        written = Path(f"my-{split}-prompting-output.txt").read_bytes().decode()
-        assert written == "".join(
-            f"{label} ||| {sentence}\n" for label, sentence in zip(expected, sentences))
+        assert Path(path).read_bytes().decode() == "".join(
+            f"{label} ||| {e.sentence} {question}\n" for label, e in zip(expected, examples))
+        right = np.mean([label == e.label for label, e in zip(expected, examples)])
+        assert f"{split} acc :: {right:.3f}\n" in printed
+    assert printed.count("precision") == printed.count("macro avg") == 2
 
 
-def test_prompting_leaves_nothing_but_its_outputs_and_says_how_good_they_are(place, capsys):
-    before = set(os.listdir())
-    assert run_llama.main(command("prompt")) == 0
-    assert set(os.listdir()) - before == {f"my-{s}-prompting-output.txt" for s in ("dev", "test")}
-    printed = capsys.readouterr()
-    assert printed.err == ""  # no progress bars where nobody watches
-    for split in ("dev", "test"):
-        labels = [e.label for e in read_examples(f"{split}.txt")]
-        right = np.mean([a == b for a, b in zip(labels, predicted(split, "prompt"))])
-        assert f"{split} accuracy {right:.4f}" in printed.out
-    assert printed.out.count("precision") == printed.out.count("macro avg") == 2
+@pytest.mark.parametrize("option", ["prompt", "finetune"])
+def test_a_run_encodes_each_sentence_once(place, monkeypatch, option):
+    seen, encode = [], Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, s, bos, eos: (
+        seen.append(s), encode(self, s, bos, eos))[1])
+    assert run_llama.main(command(option, epochs=3)) == 0
+    sentences = [e.sentence for split in runs.SIZES for e in read_examples(f"{split}.txt")]
+    assert Counter(seen) == Counter(sentences + (NAMES if option == "prompt" else []))
 
 
-# Training
+# ---------------------------------------------------------------------------------------- training
 
-
-@pytest.fixture
-def recorded(monkeypatch) -> list[dict]:
-    """For each step of a run: classifier weights before it, a gradient, and whether in training."""
-    steps, models = [], []
-    make = run_llama.LlamaEmbeddingClassifier
+@pytest.mark.parametrize("option", TRAINING)
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_the_loss_of_the_first_epoch_is_the_likelihood_of_the_labels(
+        place, capsys, monkeypatch, option, batch_size):
+    gradients = []
 
     class Recorder(AdamW):
-        def step(self, closure=None):
-            head = models[-1].classifier_head
-            steps.append({"head": [p.detach().double().numpy().copy() for p in head.parameters()],
-                          "bias grad": head.bias.grad.double().numpy().copy(),
-                          "training": models[-1].training})
-            return super().step(closure)
+        def step(self):
+            gradients.append(self.param_groups[0]["params"][-1].grad.double().numpy().copy())
+            return super().step()
 
-    def made(*args, **kwargs):
-        models.append(make(*args, **kwargs))
-        return models[-1]
-
-    monkeypatch.setattr(run_llama, "LlamaEmbeddingClassifier", made)
     monkeypatch.setattr(run_llama, "AdamW", Recorder)
-    return steps
-
-
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-def test_the_first_loss_is_the_likelihood_of_the_labels_over_the_batch_size(
-        place, weights, recorded, capsys, option):
-    # All ten sentences in one batch of at most 16: the gradient is divided by 16, not by 10.
-    assert run_llama.main(command(option, batch_size=16, hidden_dropout_prob=0)) == 0
+    # At this rate the weights stay what they are. One sentence a batch has no padding, whatever
+    # the order; or all ten are in one batch of at most sixteen.
+    status, printed, errors = run(command(
+        option, batch_size=batch_size, hidden_dropout_prob=0, lr=1e-12), capsys)
+    assert (status, errors) == (0, []) and len(gradients) == (10 if batch_size == 1 else 1)
+    model = torch.load(f"{option}-1-1e-12.pt", weights_only=True)["model"]
+    head, bias = (model[f"classifier_head.{part}"].double().numpy() for part in ("weight", "bias"))
     tokenizer, examples = Tokenizer(), read_examples("train.txt")
-    rows = [[tokenizer.bos_id, *tokenizer.model.encode(e.sentence)] for e in examples]
-    longest, labels = max(map(len, rows)), [e.label for e in examples]
-    _, hidden = reference.forward(
-        weights, SHAPE, [row + [tokenizer.pad_id] * (longest - len(row)) for row in rows])
-    head, bias = recorded[0]["head"]
-    p = reference.softmax(hidden[:, -1] @ head.T + bias)
-    loss = -np.log(p[np.arange(10), labels]).sum()
-    assert f"train loss {loss / 10:.4f}" in capsys.readouterr().out
-    np.testing.assert_allclose(recorded[0]["bias grad"], (p - np.eye(2)[labels]).sum(0) / 16,
+    rows = [tokenizer.encode(e.sentence, bos=True, eos=False) for e in examples]
+    batches = [[row] for row in rows] if batch_size == 1 else [padded(rows)]
+    hidden = np.concatenate([reference.forward(WEIGHTS, SHAPE, b)[1][:, -1] for b in batches])
+    p, labels = reference.softmax(hidden @ head.T + bias), [e.label for e in examples]
+    loss = -np.log(p[np.arange(10), labels]).mean()
+    assert abs(float(re.search(r"train loss :: (\S+),", printed)[1]) - loss) < 6e-4
+    # Divided by --batch_size, also where a batch is smaller.
+    np.testing.assert_allclose(sum(gradients), (p - np.eye(2)[labels]).sum(0) / batch_size,
                                rtol=1e-4, atol=1e-6)
 
 
-def test_every_sentence_is_seen_once_in_each_epoch(place, recorded):
-    assert run_llama.main(command("finetune", epochs=3)) == 0  # ten sentences, four at a time
-    assert len(recorded) == 3 * 3 and all(step["training"] for step in recorded)
+@pytest.mark.parametrize("option", TRAINING)
+def test_training_leaves_a_model_and_predictions_that_depend_on_the_seed_alone(
+        place, capsys, option):
+    before, made = contents(), []
+    kind = KIND[option]
+    for seed in (1, 1, 2):
+        status, _, errors = run(command(option, epochs=2, seed=seed), capsys)
+        assert (status, errors) == (0, [])
+        made.append({name: contents()[name] for name in contents().keys() - before.keys()})
+    assert made[0].keys() == {
+        f"{option}-2-0.01.pt", f"my-dev-{kind}-output.txt", f"my-test-{kind}-output.txt"}
+    assert made[0] == made[1]
+    assert made[0][f"{option}-2-0.01.pt"] != made[2][f"{option}-2-0.01.pt"]
 
 
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-def test_accuracies_of_an_epoch_are_measured_without_dropout(place, capsys, option):
-    Path("dev.txt").write_text(lines(60, 7))
-    Path("test.txt").write_text(Path("train.txt").read_text())
-    assert run_llama.main(command(option, hidden_dropout_prob=0.9, lr=1e-4)) == 0
-    printed = capsys.readouterr().out
-    for of_epoch, of_file in (("train", "test"), ("dev", "dev")):
-        (measured,) = re.findall(rf"{of_epoch} accuracy ([\d.]+), ", printed)
-        assert 0 < float(measured) < 1 and f"{of_file} accuracy {measured} on" in printed
+@pytest.mark.parametrize("option", TRAINING)
+def test_outputs_hold_the_predictions_of_the_saved_model_in_the_order_of_the_file(place, option):
+    Path("dev.txt").write_text("1 ||| a ||| b\n0 |||   café 🎬  \n1 ||| a\u2028b\n0 ||| mat\r",
+                               encoding="utf-8")
+    assert run_llama.main(command(option, batch_size=1, lr=0.01)) == 0
+    weights = {name.removeprefix("llama."): w.numpy() for name, w in saved(option).items()}
+    assert not any("lora" in name for name in weights)  # merged
+    tokenizer, expected = Tokenizer(), ""
+    for sentence in ("a ||| b", "café 🎬", "a\u2028b", "mat"):
+        ids = tokenizer.encode(sentence, bos=True, eos=False)
+        _, hidden = reference.forward(weights, SHAPE, [ids])
+        scores = weights["classifier_head.weight"] @ hidden[0, -1] + weights["classifier_head.bias"]
+        expected += f"{scores.argmax()} ||| {sentence}\n"
+    assert Path(f"my-dev-{KIND[option]}-output.txt").read_bytes().decode("utf-8") == expected
 
 
-def test_sentences_are_not_tokenized_again_in_every_epoch(place, monkeypatch):
-    counts, encode = [], Tokenizer.encode
-    monkeypatch.setattr(Tokenizer, "encode", lambda self, s, bos, eos: (
-        counts.append(s), encode(self, s, bos, eos))[1])
-    assert run_llama.main(command("finetune", epochs=1)) == 0
-    once = len(counts)
-    assert run_llama.main(command("finetune", epochs=4)) == 0
-    assert len(counts) == 2 * once
-
-
-def test_a_run_says_what_it_trains_and_how_each_epoch_went(place, capsys):
-    assert run_llama.main(command("lora", epochs=2, lora_rank=3)) == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    head = 24 * 2 + 2
-    total = sum(int(np.prod(shape)) for shape in reference.shapes(SHAPE, biases=True).values())
-    lora = 2 * 3 * (24 + 24 + 2 * (24 + 12) + 24 + 24)
-    assert f"LoRA rank 3, alpha 1 on 8 projections: {lora:,} of" in printed.out
-    assert f"({100 * lora / (total + lora + head):.2f}%) plus the head" in printed.out
-    epochs = [line for line in printed.out.splitlines() if line.startswith("epoch ")]
-    assert len(epochs) == 2
-    for number, line in enumerate(epochs, start=1):
-        assert re.fullmatch(
-            rf"epoch {number}/2: train loss \d+\.\d{{4}}, train accuracy [01]\.\d{{4}}, "
-            r"dev accuracy [01]\.\d{4}, macro F1 [01]\.\d{4}, \d+ s(, best so far)?", line)
-    assert epochs[0].endswith("best so far")
-
-
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-def test_the_saved_model_holds_what_is_needed_to_use_it_again(place, option):
-    assert run_llama.main(command(option, epochs=2, seed=5)) == 0
-    name = saved_model(option)
-    assert name == f"{option}-2-0.01.pt"
-    assert sorted(Path().glob("*.pt")) == [Path(name), Path("model.pt")]  # no leftovers
-    file = torch.load(name, weights_only=True)
-    assert file["num_labels"] == 2 and file["model_args"].items() >= SHAPE.items()
-    used = {"option": option, "epochs": 2, "lr": 0.01, "seed": 5, "batch_size": 4}
-    assert file["options"].items() >= used.items()
-    names = {f"llama.{tensor}" for tensor in reference.shapes(SHAPE, biases=True)}
-    head = {"llama.output.weight", "classifier_head.weight", "classifier_head.bias"}
-    assert file["model"].keys() == names | head
-
-
-def test_lora_changes_the_attention_projections_and_the_head_alone(place, weights):
-    assert run_llama.main(command("lora", lr=0.1)) == 0
-    for name, tensor in torch.load(saved_model("lora"), weights_only=True)["model"].items():
-        original = weights.get(name.removeprefix("llama."))
+def test_lora_changes_the_attention_projections_and_the_head_alone(place):
+    assert run_llama.main(command("lora")) == 0
+    for name, tensor in saved("lora").items():
+        original = WEIGHTS.get(name.removeprefix("llama."))
         if original is not None:
             changed = not np.array_equal(tensor.numpy(), original.astype(np.float32))
             assert changed == ("attention.compute" in name), name
+
+
+def test_accuracies_of_an_epoch_are_measured_without_dropout(place, capsys):
+    Path("dev.txt").write_text(runs.lines(60, 7), encoding="utf-8")
+    Path("test.txt").write_bytes(Path("train.txt").read_bytes())
+    _, printed, _ = run(command("finetune", hidden_dropout_prob=0.9, lr=1e-4), capsys)
+    for of_epoch, of_file in (("train", "test"), ("dev", "dev")):
+        measured = re.search(rf"{of_epoch} acc :: ([\d.]+), ", printed)[1]
+        assert 0 < float(measured) < 1 and f"\n{of_file} acc :: {measured}\n" in printed
 
 
 @pytest.fixture
 def always(monkeypatch):
     """After its n-th epoch the model predicts the n-th of these labels, whatever the sentence."""
     def always(*labels: int) -> None:
-        train_epoch = run_llama.train_epoch
+        train_epoch, answers = run_llama.train_epoch, iter(labels)
 
-        def ruined(args, model, optimizer, loader, epoch):
-            loss = train_epoch(args, model, optimizer, loader, epoch)
+        def ruined(args, model, *rest):
+            loss = train_epoch(args, model, *rest)
             with torch.no_grad():
-                model.classifier_head.bias.zero_()[labels[epoch - 1]] = 1e4
+                model.classifier_head.bias.zero_()[next(answers)] = 1e4
             return loss
 
         monkeypatch.setattr(run_llama, "train_epoch", ruined)
     return always
 
 
-@pytest.mark.parametrize("option", ["finetune", "lora"])
+@pytest.mark.parametrize("option", TRAINING)
 @pytest.mark.parametrize("dev,by_epoch,best", [
-    ([1, 1, 1, 0], (1, 0), 1),
-    ([1, 1, 1, 0], (0, 1, 0, 0), 2),
-    ([0, 0, 0, 1], (1, 0), 2),
-    ([0, 1, 0, 1], (1, 0), 1),  # equally good: the first
+    ([1, 1, 1, 0], (1, 0), 0),
+    ([1, 1, 1, 0], (0, 1, 0, 0), 1),
+    ([0, 0, 0, 1], (1, 0), 1),
+    ([0, 1, 0, 1], (1, 0), 0),  # equally good: the first
+    ([1, 1, 1, 1], (0, 0), 0),  # never right
+    ([-1, -1], (0, 0, 1), 2),  # nobody knows: the last
 ])
-def test_the_best_epoch_is_evaluated_and_not_the_last(
-        place, always, capsys, option, dev, by_epoch, best):
-    Path("dev.txt").write_text(lines(len(dev), 7, dev))
-    always(*by_epoch)
-    assert run_llama.main(command(option, epochs=len(by_epoch))) == 0
-    said = by_epoch[best - 1]
-    assert predicted("dev", option) == [said] * len(dev)
-    assert predicted("test", option) == [said] * 5
-    file = torch.load(saved_model(option), weights_only=True)
-    assert (file["epoch"], file["dev_accuracy"]) == (best, dev.count(said) / len(dev))
-    assert f"dev accuracy {dev.count(said) / len(dev):.4f} on 4" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-@pytest.mark.parametrize("label", [1, -1], ids=["never right", "placeholders"])
-def test_a_model_of_an_earlier_run_is_never_evaluated(place, always, option, label):
-    # Dev accuracy stays 0, and a model under the same name is there already.
-    assert run_llama.main(command(option, seed=1)) == 0
-    earlier = load_classifier(saved_model(option))
-    for name in (saved_model(option), f"my-dev-{KIND[option]}-output.best.pt"):
-        with torch.no_grad():
-            earlier.classifier_head.bias.zero_()[1] = 1e4  # it says 1
-        file = torch.load(saved_model(option), weights_only=True)
-        file["model"]["classifier_head.bias"] = earlier.classifier_head.bias.detach()
-        torch.save(file, name)
-    Path("dev.txt").write_text(lines(6, 7, [label] * 6))
-    always(0, 0)
-    assert run_llama.main(command(option, seed=2, epochs=1)) == 0
-    assert predicted("dev", option) == [0] * 6 and predicted("test", option) == [0] * 5
-    assert torch.load(saved_model(option), weights_only=True)["options"]["seed"] == 2
-
-
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-def test_outputs_hold_the_predictions_of_the_saved_model_in_the_order_of_the_file(place, option):
-    Path("dev.txt").write_text("1 ||| a ||| b\n0 |||   café 🎬  \n1 ||| a\r\n0 ||| a\n",
-                               encoding="utf-8")
-    assert run_llama.main(command(option, epochs=2, batch_size=1, lr=0.05)) == 0
-    file = torch.load(saved_model(option), weights_only=True)
-    weights = {name.removeprefix("llama."): w.numpy() for name, w in file["model"].items()}
-    tokenizer, expected = Tokenizer(), ""
-    for sentence in ("a ||| b", "café 🎬", "a", "a"):
-        ids = [tokenizer.bos_id, *tokenizer.model.encode(sentence)]
-        _, hidden = reference.forward(weights, SHAPE, [ids])
-        scores = weights["classifier_head.weight"] @ hidden[0, -1] + weights["classifier_head.bias"]
-        expected += f"{scores.argmax()} ||| {sentence}\n"
-    written = Path(f"my-dev-{KIND[option]}-output.txt").read_bytes()
-    assert written.decode("utf-8") == expected
-
-
-@pytest.mark.parametrize("split", ["dev", "test"])
-@pytest.mark.parametrize("option", ["prompt", "finetune"])
-def test_a_split_of_placeholders_says_so_in_place_of_a_report(place, capsys, option, split):
-    Path(f"{split}.txt").write_text(lines(5, 7, [-1] * 5))
+def test_the_best_epoch_is_saved_and_evaluated_whatever_was_saved_before(
+        place, always, option, dev, by_epoch, best):
+    Path("dev.txt").write_text(runs.lines(len(dev), 7, dev), encoding="utf-8")
+    always(dev[0], *by_epoch)
+    path, answer = f"{option}-{len(by_epoch)}-0.01.pt", by_epoch[best]
     assert run_llama.main(command(option)) == 0
-    printed = capsys.readouterr().out
-    assert f"all labels of {split} are placeholders" in printed
-    assert f"{split} accuracy 0.0000" in printed and printed.count("precision") == 1
+    Path(f"{option}-1-0.01.pt").replace(path)  # an earlier run's
+    assert run_llama.main(command(option, epochs=len(by_epoch))) == 0
+    assert runs.labels_in(f"my-dev-{KIND[option]}-output.txt") == [answer] * len(dev)
+    assert runs.labels_in(f"my-test-{KIND[option]}-output.txt") == [answer] * 5
+    model = torch.load(path, weights_only=True)["model"]
+    assert model["classifier_head.bias"].argmax() == answer
 
 
-# Resuming
+@pytest.mark.parametrize("option", ["prompt", "finetune"])
+def test_placeholders_have_no_part_in_accuracy(place, capsys, option):
+    some = runs.lines(7, 1, [-1, 0, -1, -1, 1, 0, -1])
+    Path("dev.txt").write_text(some, encoding="utf-8")
+    Path("test.txt").write_text(runs.lines(5, 7, [-1] * 5), encoding="utf-8")
+    status, printed, errors = run(command(option), capsys)
+    assert (status, errors) == (0, [])
+    predicted = runs.labels_in(f"my-dev-{KIND[option]}-output.txt")
+    right = (predicted[1] == 0) + (predicted[4] == 1) + (predicted[5] == 0)
+    assert len(predicted) == 7 and f"\ndev acc :: {right / 3:.3f}\n" in printed
+    assert "All labels of test are placeholders" in printed and printed.count("precision") == 1
+    assert len(runs.labels_in(f"my-test-{KIND[option]}-output.txt")) == 5
 
 
-def interrupt_after(epoch_done: int, monkeypatch) -> None:
-    """Let the next epoch end as Ctrl-C would end it."""
-    train_epoch = run_llama.train_epoch
+# --------------------------------------------------------------------------------- how a run ends
 
-    def interrupted(args, model, optimizer, loader, epoch):
-        if epoch > epoch_done:
-            raise KeyboardInterrupt
-        return train_epoch(args, model, optimizer, loader, epoch)
+@pytest.fixture
+def at_step(monkeypatch):
+    """Call a function before the number-th step of the optimizer, counted over epochs."""
+    def at_step(number: int, action) -> None:
+        step, left = AdamW.step, iter(range(1, number))
 
-    monkeypatch.setattr(run_llama, "train_epoch", interrupted)
+        def counted(self, *args):
+            if next(left, None) is None:
+                action()
+            return step(self, *args)
 
-
-@pytest.mark.parametrize("option", ["finetune", "lora"])
-def test_a_resumed_run_leaves_the_same_files_wherever_the_best_epoch_was(
-        place, monkeypatch, capsys, option):
-    argv, before = command(option, epochs=4), contents(place)
-    assert run_llama.main(argv) == 0
-    expected = contents(place)
-    for name in expected.keys() - before.keys():
-        os.unlink(name)
-    for done in (0, 1, 3):
-        with monkeypatch.context() as patch:
-            interrupt_after(done, patch)
-            assert run_llama.main([*argv, "--resume"]) == 130
-        said = capsys.readouterr()
-        assert said.err.count("\n") == 2 and "interrupted" in said.err
-        assert ("nothing was written" if done == 0 else f"{done} of 4 epochs are kept") in said.err
-    assert run_llama.main([*argv, "--resume"]) == 0
-    assert "Resuming after epoch 3 of 4" in capsys.readouterr().out
-    assert contents(place) == expected
+        monkeypatch.setattr(AdamW, "step", counted)
+    return at_step
 
 
-def test_with_nothing_to_resume_it_says_so_and_starts_from_the_beginning(place, capsys):
-    assert run_llama.main(command("finetune", resume=True)) == 0
-    printed = capsys.readouterr().out
-    assert "nothing to resume" in printed and "epoch 1/1" in printed
+def raising(error: BaseException):
+    def action():
+        raise error
+    return action
 
 
-@pytest.mark.parametrize("changed,said", [
-    ({"seed": 3}, "seed (1337, now 3)"), ({"batch_size": 5}, "batch_size (4, now 5)"),
-    ({"hidden_dropout_prob": 0.2}, "hidden_dropout_prob (0.3, now 0.2)"),
-    ({"epochs": 3}, "epochs (2, now 3)"), ({"lr": 0.5}, "lr (0.01, now 0.5)"),
-    ({"max_sentence_len": 9}, "max_sentence_len (None, now 9)"),
-    ({"train": "dev.txt"}, "train ("), ({"dev": "test.txt"}, "dev ("),
-    ({"lora_rank": 2}, "lora_rank (4, now 2)"), ({"lora_alpha": 2.0}, "lora_alpha (1.0, now 2.0)"),
-], ids=str)
-def test_other_options_than_the_interrupted_ones_are_named(
-        place, monkeypatch, capsys, changed, said):
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        assert run_llama.main(command("lora", epochs=2)) == 130
-    capsys.readouterr()
-    message = refused([*command("lora", **{"epochs": 2} | changed), "--resume"], capsys)
-    assert said in message and "leave out --resume" in message
+@pytest.mark.parametrize("step,kept", [(2, False), (5, True)])  # three steps an epoch
+def test_ctrl_c_between_two_steps_says_how_to_go_on(place, capsys, at_step, step, kept):
+    before, state = contents(), "my-dev-finetuning-output.resume.pt"
+    at_step(step, raising(KeyboardInterrupt()))
+    status, _, (said,) = run(command("finetune", epochs=2), capsys)
+    assert status == 130 and "interrupted" in said and ("--resume" in said) == kept
+    left = contents().keys() - before.keys()
+    assert left == ({state, "finetune-2-0.01.pt"} if kept else set())
+    assert (state in said) == kept
 
 
-@pytest.mark.parametrize("file", ["resume", "best"])
-@pytest.mark.parametrize("wrong", [torch.ones(3), {"seed": torch.ones(3)}, None], ids=str)
-def test_options_of_any_type_are_those_of_another_run(place, monkeypatch, capsys, file, wrong):
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        assert run_llama.main(command("lora", epochs=2)) == 130
-    capsys.readouterr()
-    path = f"my-dev-lora-output.{file}.pt"
-    torch.save(torch.load(path, weights_only=True) | {"options": wrong}, path)
-    message = refused([*command("lora", epochs=2), "--resume"], capsys)
-    assert "cannot be resumed" in message and "leave out --resume" in message
+@pytest.mark.parametrize("error", [
+    ValueError("a defect"), RuntimeError("CUDA error: an illegal memory access was encountered"),
+    KeyError("epoch"), UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range")], ids=repr)
+def test_a_defect_keeps_its_traceback(place, at_step, error):
+    at_step(1, raising(error))
+    with pytest.raises(type(error)) as caught:
+        run_llama.main(command("finetune"))
+    assert caught.value is error
 
 
-@pytest.mark.parametrize("wrong", [0.5, None, [], {}], ids=str)
-def test_a_state_without_moments_is_refused(place, monkeypatch, capsys, wrong):
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        assert run_llama.main(command("finetune", epochs=2)) == 130
-    capsys.readouterr()
-    path = "my-dev-finetuning-output.resume.pt"
-    torch.save(torch.load(path, weights_only=True) | {"exp_avg_sq": wrong}, path)
-    message = refused([*command("finetune", epochs=2), "--resume"], capsys)
-    assert "exp_avg_sq" in message and "leave out --resume" in message
+@pytest.mark.parametrize("action", [
+    raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore")),
+    raising(MemoryError()), lambda: torch.empty(2**60)], ids=["CUDA", "Python", "the allocator"])
+def test_out_of_memory_is_said_in_one_line(place, capsys, at_step, action):
+    at_step(1, action)
+    status, _, (said,) = run(command("finetune"), capsys)
+    assert status == 1 and "out of memory" in said and "--batch_size" in said
 
 
-def test_moments_of_another_precision_are_resumed_in_float32(place, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        assert run_llama.main(command("finetune", epochs=2)) == 130
-    path = "my-dev-finetuning-output.resume.pt"
-    state = torch.load(path, weights_only=True)
-    state["exp_avg"] = {name: moment.bfloat16() for name, moment in state["exp_avg"].items()}
-    torch.save(state, path)
-    assert run_llama.main([*command("finetune", epochs=2), "--resume"]) == 0
+@pytest.mark.parametrize("option", TRAINING)
+@pytest.mark.parametrize("batch_size,saved", [(4, False), (10, True)])  # 10: one step an epoch
+def test_divergence_is_said_in_one_line_with_advice_that_works(
+        place, capsys, option, batch_size, saved):
+    status, _, (said,) = run(command(option, lr=1e30, batch_size=batch_size, epochs=3), capsys)
+    assert status == 1 and "diverged" in said and "epoch" in said
+    assert "--lr than 1e+30" in said and "--resume" not in said
+    assert Path(f"{option}-3-1e+30.pt").exists() == saved
+    assert run_llama.main(command(option, batch_size=batch_size, epochs=3)) == 0
 
 
-def test_an_interrupted_run_is_mentioned_where_it_is_not_resumed(place, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupt_after(1, patch)
-        assert run_llama.main(command("finetune", epochs=2)) == 130
-    assert run_llama.main(command("finetune", epochs=2)) == 0
-    printed = capsys.readouterr().out
-    assert "--resume would continue" in printed and printed.count("epoch 1/2") == 2
+def test_main_works_in_a_worker_thread_and_leaves_signal_handlers_alone(place):
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    statuses = []
+    thread = threading.Thread(target=lambda: statuses.append(run_llama.main(command("finetune"))))
+    thread.start()
+    thread.join()
+    assert statuses == [0] and run_llama.main(command("finetune")) == 0
+    assert handlers == {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+@pytest.mark.parametrize("stdout", [None, StringIO()], ids=["closed", "a notebook's"])
+def test_a_standard_output_that_cannot_be_configured_will_do(place, monkeypatch, stdout):
+    monkeypatch.setattr(sys, "stdout", stdout)
+    for option in ("generate", *KIND):
+        assert run_llama.main(command(option)) == 0
+
+
+def test_what_a_terminal_cannot_show_is_escaped(place, monkeypatch, tmp_path):
+    with open(tmp_path / "shown", "w", encoding="ascii") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run_llama.main(command("generate", prompt="é 🎬")) == 0
+    assert r"\xe9 \U0001f3ac" in (tmp_path / "shown").read_text(encoding="ascii")
