@@ -163,6 +163,19 @@ def test_resuming_does_not_mind_where_the_files_are(place, monkeypatch):
     assert run_llama.main(command("lora", epochs=2, resume=True, **files)) == 0
 
 
+def test_another_run_that_saves_under_the_same_name_does_no_harm(place, monkeypatch):
+    argv, train_epoch = command("finetune", epochs=2), run_llama.train_epoch  # the first is best
+    assert run_llama.main(argv) == 0
+    expected = contents()
+
+    def beside(*args):
+        Path("finetune-2-0.01.pt").write_bytes(b"another model")
+        return train_epoch(*args)
+
+    monkeypatch.setattr(run_llama, "train_epoch", beside)
+    assert run_llama.main(argv) == 0 and contents() == expected
+
+
 # ------------------------------------------------------------------------------------ damaged files
 
 def truncate(rng: random.Random, content: bytes) -> bytes:
