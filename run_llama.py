@@ -176,10 +176,10 @@ def check_outputs(args: argparse.Namespace) -> None:
             raise InputError(f"{name}: is a folder or an input of this run; choose another name")
         with suppress(FileNotFoundError):
             os.stat(path)  # raises another OSError where the name is too long
-        folder = os.path.dirname(path)
-        if not os.path.exists(path) and not os.path.isdir(folder) or (
-                os.path.isfile(path) or not os.path.exists(path)) and not os.access(folder, os.W_OK):
-            raise InputError(f"{name}: {folder} is not a folder that can be written to")
+        is_device = os.path.exists(path) and not os.path.isfile(path)
+        if not is_device and not os.access(os.path.dirname(path), os.W_OK):
+            raise InputError(f"{name}: {os.path.dirname(path)} is not a folder that can be written "
+                             "to; make it, or choose another")
 
 
 # ------------------------------------------------------------------------------------------- data
