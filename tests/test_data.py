@@ -75,25 +75,17 @@ def test_text_is_utf8_whatever_the_platform_says(write, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C")
     monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
     assert read_examples(write("0 ||| é\n")) == [(0, "é")]
-    assert read_label_names(write('\ufeff["é"]', "names.json"), 1) == ["é"]  # and without the mark
+    assert read_label_names(write('\ufeff["é"]', "names.json")) == ["é"]  # and without the mark
 
 
-@pytest.mark.parametrize("content,reason", [
-    ("awful, good", "not JSON"),
-    ('["awful", "good"', "not JSON"),
-    (b'["caf\xe9", "good"]', "not JSON"),
-    ("[" * 99_999, "not JSON"),
-    ('{"0": "awful", "1": "good"}', "not a JSON list"),
-    ("[0, 1]", "not a JSON list"),
-    ('["good", ""]', "not a JSON list"),
-    ('["good", "a\\nb"]', "not a JSON list"),
-    ('["good"]', "1 names for the 2 labels"),
-    ('["a", "b", "c"]', "3 names for the 2 labels"),
-])
-def test_other_label_names_than_a_json_list_of_one_for_each_are_refused(write, content, reason):
+@pytest.mark.parametrize("content", [
+    "awful, good", '["awful", "good"', b'["caf\xe9", "good"]', "[" * 99_999, "[]", "[0, 1]",
+    '{"0": "awful", "1": "good"}', '["good", ""]', '["good", "a\\nb"]',
+], ids=lambda content: repr(content)[:20])
+def test_other_label_names_than_a_json_list_are_refused(write, content):
     path = write(content)
-    with pytest.raises(InputError, match=reason) as error:
-        read_label_names(path, 2)
+    with pytest.raises(InputError, match="not a JSON list") as error:
+        read_label_names(path)
     assert str(error.value).startswith(path) and "\n" not in str(error.value)
 
 
@@ -186,7 +178,7 @@ def test_the_official_data_have_the_published_sizes(assets, name, sizes, classes
     assert (len(data.train), len(data.dev), len(data.test)) == sizes
     assert data.num_labels == classes
     mapping = assets / f"data/{name}-label-mapping.json"
-    names = read_label_names(str(mapping), classes)
+    names = read_label_names(str(mapping))
     assert names == json.loads(mapping.read_bytes())
     lengths = [len(ids) for _, _, ids in data.train + data.dev + data.test]
     assert abs(sum(lengths) / len(lengths) - mean) < 1 and abs(max(lengths) - longest) <= 1

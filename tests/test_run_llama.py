@@ -64,8 +64,8 @@ LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
     (command("prompt", dev_out="nowhere/dev-prompting-output.txt"), "nowhere"),
     (command("lora", test_out="nowhere/test-lora-output.txt"), "nowhere"),
     (command("generate", **{LOW: "nowhere/a.txt"}), "nowhere"),
-    (command("generate", **{LOW: "same.txt", HIGH: "./same.txt"}), "both outputs"),
-    (command("generate", **{HIGH: "link.txt"}), "both outputs"),
+    (command("generate", **{LOW: "same.txt", HIGH: "./same.txt"}), "one file"),
+    (command("generate", **{HIGH: "link.txt"}), "one file"),
     (command("generate", **{HIGH: "model.pt"}), "model.pt"),
     (command("generate", **{HIGH: "tokenizer.model"}), "tokenizer.model"),
     (command("prompt", dev="my-dev-prompting-output.txt"), "my-dev-prompting-output.txt"),
@@ -189,11 +189,12 @@ def test_without_the_official_files_the_embedded_ones_are_used_and_named(demo, c
 
 
 def test_a_path_that_was_given_or_some_of_the_official_files_are_never_replaced(demo, capsys):
-    assert "mine.txt" in run(["--option", "prompt", "--train", "mine.txt"], capsys)[2][-1]
+    named = ["--option", "prompt", "--label-names", str(demo / "reviews2-label-mapping.json")]
+    assert "mine.txt" in run([*named, "--train", "mine.txt"], capsys)[2][-1]
     assert "mine.pt" in refused(["--pretrained-model-path", "mine.pt"], capsys)
     Path("data").mkdir()
     Path("data/cfimdb-dev.txt").write_text("0 ||| a\n", encoding="utf-8")
-    assert "data/cfimdb-train.txt" in run(["--option", "prompt"], capsys)[2][-1]
+    assert "data/cfimdb-train.txt" in run(named, capsys)[2][-1]
     Path("stories42M.pt").touch()
     assert "stories42M.pt" in refused(["--option", "generate"], capsys)
 
