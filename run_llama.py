@@ -337,13 +337,20 @@ def model_eval(
         predictions += model(batch["token_ids"].to(device)).argmax(dim=-1).tolist()
         labels += batch["labels"].tolist()
         sents += batch["sents"]
-    known = [(p, label) for p, label in zip(predictions, labels) if label != PLACEHOLDER]
-    if not known:
-        return math.nan, math.nan, predictions, labels, sents
-    accuracy = sum(p == label for p, label in known) / len(known)
-    known_predictions, known_labels = zip(*known)
-    macro_f1 = f1_score(known_labels, known_predictions, average="macro")
+    accuracy = macro_f1 = math.nan
+    known_labels, known_predictions = without_placeholders(labels, predictions)
+    if known_labels:
+        accuracy = float(np.mean(np.equal(known_labels, known_predictions)))
+        macro_f1 = f1_score(known_labels, known_predictions, average="macro")
     return accuracy, macro_f1, predictions, labels, sents
+
+
+def without_placeholders(
+    labels: list[int], predictions: list[int]
+) -> tuple[list[int], list[int]]:
+    """Leave out the rows whose label is not public."""
+    known = [i for i, label in enumerate(labels) if label != PLACEHOLDER]
+    return [labels[i] for i in known], [predictions[i] for i in known]
 
 
 def write_predictions_to_file(
@@ -368,9 +375,8 @@ def evaluate(
             acc, _, pred, labels, sents = model_eval(
                 make_loader(rows, args, data.tokenizer), model, device)
         write_predictions_to_file(split, outfile, acc, pred, sents)
-        known = [(p, label) for p, label in zip(pred, labels) if label != PLACEHOLDER]
-        if known:
-            pred, labels = zip(*known)
+        labels, pred = without_placeholders(labels, pred)
+        if labels:
             print(classification_report(labels, pred, digits=4, zero_division=0))
         else:
             print(f"All labels of {split} are placeholders ({PLACEHOLDER}): nothing to report.")
