@@ -1,29 +1,31 @@
-"""Pack a submission into a zip and check it, or check one that is there.
+"""Build a submission, or check one.
 
     python prepare_submit.py SURNAME1_SURNAME2 [--from DIR]
     python prepare_submit.py FILE.zip [--from DIR]
 
-The outputs are taken from DIR (default: this folder), code and documents from DIR where it has
-them, else from beside this program. Sentences are compared with the data in DIR/data or ./data.
-The check runs the code in the zip, in a temporary folder: check only what you would run.
+Stories and predictions are taken from DIR (default: this folder); code, documents and data from
+DIR where it has them, else from beside this program. Sentences are compared with those in data/.
+The check starts the code in the zip: check only what you would run.
 """
 
 import argparse
 import io
 import os
 import re
-import stat
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import zipfile
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from run_llama import KIND, PROMPT
-from utils import SEPARATOR, Example, Parser, atomic_write, fail, read_examples
+from utils import InputError, Parser, atomic_write, configure_stdout, fail, read_examples
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "optimizer.py",
@@ -31,238 +33,178 @@ MODULES = ("base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py",
 DOCUMENTS = ("README.md", "structure.md", "checklist.md", "sanity_check.data", "setup.sh")
 STORIES = ("generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt")
 CLASSES = {"sst": 5, "cfimdb": 2}  # of each data set
-
-
-def output_name(dataset: str, split: str, option: str) -> str:
-    """The name under which a submission holds the predictions of one job."""
-    return f"{dataset}-{split}-{KIND[option]}-output.txt"
-
-
-class Output(NamedTuple):
-    """What a file of predictions answers."""
-
-    dataset: str
-    split: str
-    option: str
-
-
-OUTPUTS = {output_name(*output): output for output in (
-    Output(dataset, split, option)
-    for dataset in CLASSES for option in KIND for split in ("dev", "test"))}
+OUTPUTS = tuple(f"{dataset}-{split}-{kind}-output.txt"
+                for dataset in CLASSES for kind in KIND.values() for split in ("dev", "test"))
 CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
-
+DATA = tuple(f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in ("dev", "test"))
 SIZE_LIMIT = 10_000_000  # bytes of the zip
-UNPACKED_LIMIT = 50_000_000  # bytes; an honest submission has about 4 MB
-SURNAME = r"[^\W\d_][^\W_]*(?:['’.-][^\W_]+)*"  # begins with a letter
-SURNAMES = re.compile(f"{SURNAME}(?:_{SURNAME})*")
 QUESTION = re.compile(r"(.+) Is this movie [^?]+\? This movie is")
-
-
-class Report(NamedTuple):
-    """What a check found: problems, and what could not be checked."""
-
-    problems: list[str]
-    notes: list[str]
+# What zipfile raises for a file that is cut short, damaged, encrypted, or not a zip at all.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+STRANGERS = {"__MACOSX": "; macOS's Finder added it, `zip -d FILE.zip '__MACOSX/*'` removes it",
+             ".DS_Store": "; macOS's Finder added it, `zip -d FILE.zip '*.DS_Store'` removes it",
+             "desktop.ini": "; Windows added it", "Thumbs.db": "; Windows added it",
+             "__pycache__": "; Python makes it anew"}
 
 
 # ------------------------------------------------------------------------------------------ build
 
-def build(name: str, source: Path) -> Report:
-    """Write `name`.zip into the current folder if the check finds nothing wrong with it."""
+def build(name: str, source: Path) -> list[str]:
+    """Write `name`.zip into the current folder, unless the check finds problems; return those."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped:
         for part in CONTENT:
             path = find(part, source)
             if path.is_file():
                 zipped.write(path, f"{name}/{part}")
-    report = check(content, [source, Path()])
-    if not report.problems:
+    problems = check(content, source)
+    if not problems:
         with atomic_write(f"{name}.zip") as file:
             file.write(content.getvalue())
-    return report
+    return problems
 
 
 def find(part: str, source: Path) -> Path:
-    """Where a part of the submission is taken from."""
+    """Where a file is taken from; outputs never come from beside this program."""
     path = source / part
-    return HERE / part if part in MODULES + DOCUMENTS and not path.exists() else path
+    return path if path.exists() or part in STORIES + OUTPUTS else HERE / part
 
 
 # ------------------------------------------------------------------------------------------ check
 
-def check(file: BinaryIO, data_parents: list[Path]) -> Report:
-    """List everything that is wrong with a zip, whatever it may be made of.
-
-    Args:
-        file: the zip, open for reading.
-        data_parents: the folders whose data/ is looked into, the first one first.
-    """
-    report = Report([], [])
-    size = file.seek(0, os.SEEK_END)
-    if size > SIZE_LIMIT:
-        report.problems.append(f"the zip has {size:,} bytes; the limit is {SIZE_LIMIT:,}")
+def check(file: BinaryIO, source: Path) -> list[str]:
+    """Return everything that is wrong with a zip; `source` comes first in the search for data."""
+    problems = []
+    if (size := file.seek(0, os.SEEK_END)) > SIZE_LIMIT:
+        problems.append(f"the zip has {size:,} bytes; the limit is {SIZE_LIMIT:,}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, "submission")
-        folder.mkdir()
+        folder = Path(temporary)
         try:
-            with zipfile.ZipFile(file) as zipped:
-                unpack(zipped, folder, report.problems)
-        except Exception as error:  # whatever a damaged file provokes in zipfile
-            report.problems.append(f"not a zip that can be read ({error!s:.80})")
-            return report
-        check_stories(folder, report.problems)
-        check_outputs(folder, data_parents, report)
-        check_code(folder, report.problems)
-    return report
-
-
-def unpack(zipped: zipfile.ZipFile, folder: Path, problems: list[str]) -> None:
-    """Write the parts of a submission, and nothing else, into `folder`; list what is wrong."""
-    members = zipped.infolist()
-    firsts = (member.filename.split("/")[0] for member in members if "/" in member.filename)
-    tops = Counter(first for first in firsts if first not in ("", ".", ".."))
-    top = tops.most_common(1)[0][0] if tops else ""
-    if len(tops) != 1:
-        problems.append(f"{len(tops)} folders at the top; it has to be one, SURNAME1_SURNAME2/")
-    elif not SURNAMES.fullmatch(top):
-        problems.append(f"the folder {top!a:.80} is not named SURNAME1_SURNAME2 (letters, and _ "
-                        "between names)")
-    prefix = f"{top}/" if top else ""
-    wanted, findings = {}, []
-    for member in members:
-        inside = member.filename.startswith(prefix)
-        part = member.filename.removeprefix(prefix) if inside else ""
-        problem = wrong_with(member, part, top, wanted)
-        if problem:
-            findings.append(f"{member.filename!a:.100}: {problem}")
-        if part in CONTENT:
-            wanted.setdefault(part, None if problem else member)
-    problems += findings[:40] + [f"… and {len(findings) - 40} more such names"][:len(findings) > 40]
-    problems += [f"{part}: missing{hint(part)}" for part in CONTENT if part not in wanted]
-    good = {part: member for part, member in wanted.items() if member}
-    if sum(member.file_size for member in good.values()) > UNPACKED_LIMIT:
-        problems.append(f"unpacks to more than {UNPACKED_LIMIT:,} bytes, so nothing was unpacked")
-        return
-    for part, member in good.items():
-        try:
-            content = zipped.read(member)  # at most file_size bytes, whatever is compressed there
-            Path(folder, part).write_bytes(content)
-            problems += [] if content else [f"{part}: empty"]
-        except Exception as error:  # encrypted, damaged, overlapping others …
-            problems.append(f"{part}: cannot be unpacked ({error!s:.80})")
-
-
-def wrong_with(member: zipfile.ZipInfo, part: str, top: str, before: dict) -> str | None:
-    """What, if anything, is wrong with the name and kind of a member of a zip."""
-    name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
-    if name.startswith("/") or re.search(r"\\|^\w:|(^|/)\.\.(/|$)", name):
-        return "points out of the folder"
-    if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
-        return "a symbolic link or special file; it has to be a plain file"
-    if part in before:
-        return "there more than once"
-    if part in CONTENT and member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "compressed by a method that not every program can unpack"
-    return None if part in CONTENT or (top and name == f"{top}/") else "does not belong in it"
-
-
-def hint(part: str) -> str:
-    """How to get a part that is missing."""
-    if part in STORIES or part in OUTPUTS:
-        return " (`python reproduce.py` makes it)"
-    return " (`bash setup.sh` fetches it)" if part == "sanity_check.data" else ""
-
-
-def check_stories(folder: Path, problems: list[str]) -> None:
-    """Both stories have to begin with the prompt and to go on."""
-    for name in STORIES:
-        if not is_there(folder / name):
-            continue
-        text = folder.joinpath(name).read_text(encoding="utf-8", errors="replace")
-        if not text.startswith(PROMPT):
-            problems.append(f"{name}: does not start with the prompt {PROMPT[:30]!r}…")
-        elif not text[len(PROMPT):].strip():
-            problems.append(f"{name}: has nothing after the prompt")
-
-
-def check_outputs(folder: Path, data_parents: list[Path], report: Report) -> None:
-    """Compare all predictions with the data, as far as those are here."""
-    data = {}
-    for dataset, split in {(output.dataset, output.split): None for output in OUTPUTS.values()}:
-        paths = [parent / "data" / f"{dataset}-{split}.txt" for parent in data_parents]
-        path = next((path for path in paths if path.exists()), None)
-        data[dataset, split] = read_examples(str(path)) if path else None
-        if not path:
-            report.notes.append(f"{paths[-1]} is not here: number of lines and sentences of "
-                                f"{dataset}-{split}-*-output.txt were not checked")
-    for name, output in OUTPUTS.items():
-        if is_there(folder / name):
-            report.problems.extend(f"{name}: {problem}" for problem in output_problems(
-                folder / name, output, data[output.dataset, output.split]))
-
-
-def is_there(path: Path) -> bool:
-    """Whether a part came out of the zip and has something in it."""
-    return path.exists() and path.stat().st_size > 0
-
-
-def output_problems(path: Path, output: Output, examples: list[Example] | None) -> list[str]:
-    """What is wrong with a file of predictions; without examples, with its form only."""
-    try:
-        lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        return [f"not UTF-8 at byte {error.start + 1}"]
-    wrong = defaultdict(list)
-    for number, line in enumerate(lines, start=1):
-        expected = examples[number - 1].sentence if number <= len(examples or ()) else None
-        for problem in line_problems(line, output, expected):
-            wrong[problem].append(number)
-    problems = [f"{what} in line {first}{f' and {len(more):,} more' * bool(more)}"
-                for what, (first, *more) in wrong.items()]
-    if examples and len(lines) != len(examples):
-        problems.append(f"{len(lines):,} lines, but {len(examples):,} in the data")
+            problems += unpack(file, folder)
+        except UNREADABLE as error:
+            return [*problems, f"cannot be read as a zip ({error!s:.80}); make it again"]
+        for part in CONTENT:
+            problems += [f"{part}{problem}" for problem in part_problems(folder / part, source)]
+        if all((folder / part).exists() for part in MODULES):
+            problems += start_problems(folder)
     return problems
 
 
-def line_problems(line: str, output: Output, expected: str | None) -> Iterator[str]:
-    """What is wrong with one prediction, whose sentence is to be `expected` where that is known."""
-    label, separator, sentence = line.partition(SEPARATOR)
-    if not separator:
-        yield "no 'label ||| sentence'"
-        return
-    if label.strip() not in map(str, range(CLASSES[output.dataset])):
-        yield f"a label that is not one of 0 to {CLASSES[output.dataset] - 1}"
-    sentence = sentence.strip()
-    if output.option == "prompt":
-        match = QUESTION.fullmatch(sentence)
-        if not match:
-            yield "no question at the end"
-            return
-        sentence = match[1]
-    if expected is not None and sentence != expected:
-        yield "another sentence than in the data"
+def unpack(file: BinaryIO, folder: Path) -> Iterator[str]:
+    """Write the parts of a submission, and nothing else, into `folder`; yield wrong names."""
+    with zipfile.ZipFile(file) as zipped:
+        members = {name_of(member): member for member in zipped.infolist()}
+        if any("\\" in member.orig_filename for member in members.values()):
+            yield ("names have \\ where / has to be, as an old Windows program writes them; only "
+                   "Windows makes a folder of that, so zip it with another program")
+        parents = Counter(parent for parent, _, part in (
+            name.rpartition("/") for name in members) if part in CONTENT)
+        top = parents.most_common(1)[0][0] if parents else ""
+        if not is_surnames(top):
+            yield (f"the files are in {f'the folder {top!r}' if top else 'no folder'}; they have "
+                   "to be in one that is named SURNAME1_SURNAME2 (letters, and _ between names)")
+        prefix = f"{top}/" if top else ""
+        for part in CONTENT:
+            if member := members.pop(prefix + part, None):
+                (folder / part).write_bytes(zipped.read(member))
+    yield from extras(members, prefix)
 
 
-def check_code(folder: Path, problems: list[str]) -> None:
-    """Start the program where nothing but the submission is on Python's path."""
-    if not all(is_there(folder / name) for name in MODULES):
-        return  # said already
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def name_of(member: zipfile.ZipInfo) -> str:
+    """The name of a member in Unicode's composed form, with slashes."""
+    name = member.orig_filename
+    if not member.flag_bits & 0x800:  # not marked as UTF-8; macOS writes UTF-8 without the mark
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def is_surnames(text: str) -> bool:
+    """Whether a text is surnames, such as O'Neil or Müller-Lüdenscheidt, joined by _."""
+    kinds = "".join(  # L for letters, N for digits, M for marks and the joiners of some scripts
+        c if c in "_'’.-" else "M" if c in "\u200c\u200d" else unicodedata.category(c)[0]
+        for c in unicodedata.normalize("NFC", text))
+    surname = "L[LMN]*(?:['’.-][LMN]+)*"
+    return bool(re.fullmatch(f"{surname}(?:_{surname})*", kinds))
+
+
+def extras(names: Iterable[str], prefix: str) -> Iterator[str]:
+    """Yield a line for each file or folder that does not belong in a submission."""
+    found = Counter()
+    for name in names:
+        root = prefix * name.startswith(prefix) + name.removeprefix(prefix).split("/")[0]
+        strangers = [step for step in name.split("/") if step in STRANGERS]
+        if not (name.endswith("/") and prefix.startswith(name)):  # the submission's own folder
+            found[strangers[0] if strangers else root] += 1
+    for root, count in found.items():
+        yield (f"{root!r}{f' ({count:,} entries)' * (count > 1)}: does not belong in it"
+               f"{STRANGERS.get(root, '')}")
+
+
+def part_problems(path: Path, source: Path) -> Iterator[str]:
+    """Yield what is wrong with a part of a submission."""
+    part = path.name
+    made = " (`python reproduce.py` makes it)" * (part in STORIES + OUTPUTS)
+    content = path.read_bytes() if path.exists() else None
+    if not content:
+        yield f": missing{made}" if content is None else ": empty"
+    elif path.suffix == ".sh" and b"\r\n" in content:
+        yield ": its lines end in CRLF, with which bash fails; save it with LF"
+    elif part in STORIES:
+        text = content.decode("utf-8-sig", errors="replace")
+        if not text.startswith(PROMPT):
+            yield f": does not start with the prompt, {PROMPT:.19}…"
+        elif not text[len(PROMPT):].strip():
+            yield ": has nothing after the prompt"
+    elif part in OUTPUTS:
+        data = find(f"data/{'-'.join(part.split('-')[:2])}.txt", source)
+        yield from output_problems(path, [example.sentence for example in read_examples(str(data))]
+                                   if data.exists() else None)
+
+
+def output_problems(path: Path, expected: list[str] | None) -> Iterator[str]:
+    """Yield what is wrong with predictions, whose sentences are to be `expected`, if known."""
+    dataset, _, kind, _ = path.name.split("-")
     try:
-        run = subprocess.run([sys.executable, "run_llama.py", "--help"], cwd=folder, timeout=120,
-                             env=environment, stdin=subprocess.DEVNULL, capture_output=True)
-    except subprocess.TimeoutExpired:
-        problems.append("run_llama.py --help: not done after 120 s")
+        labels, sentences = zip(*read_examples(str(path)))
+    except InputError as error:
+        yield str(error).removeprefix(str(path))
         return
+    if expected and len(sentences) != len(expected):
+        yield f": {len(sentences):,} lines, but {len(expected):,} in the data"
+    last = CLASSES[dataset] - 1
+    yield from at_lines(f"a label that is not one of 0 to {last}",
+                        [not 0 <= label <= last for label in labels])
+    if kind == KIND["prompt"]:
+        matches = [QUESTION.fullmatch(sentence) for sentence in sentences]
+        yield from at_lines("no question at the end", [not match for match in matches])
+        sentences = [match and match[1] for match in matches]
+    yield from at_lines("another sentence than in the data", [
+        a not in (None, b) for a, b in zip(sentences, expected or ())])
+
+
+def at_lines(problem: str, wrong: list[bool]) -> Iterator[str]:
+    """Yield the problem, if any line has it, with the number of the first that does."""
+    if any(wrong):
+        more = sum(wrong) - 1
+        yield f", line {wrong.index(True) + 1}{f' and {more:,} more' * bool(more)}: {problem}"
+
+
+def start_problems(folder: Path) -> Iterator[str]:
+    """Start the program where nothing but the submission is on Python's path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run([sys.executable, "run_llama.py", "--help"], cwd=folder, env=environment,
+                         stdin=subprocess.DEVNULL, capture_output=True)
     if run.returncode:
         last = run.stderr.decode(errors="replace").strip().split("\n")[-1]
-        problems.append(f"run_llama.py --help: exit status {run.returncode}, {last!a:.200}")
+        yield f"run_llama.py --help: exit status {run.returncode}, {last:.200}"
 
 
 # ------------------------------------------------------------------------------------------- main
 
 def main(argv: list[str] | None = None) -> int:
-    """Build or check; returns 0: nothing wrong, 1: problems, listed a line each, 2: bad usage."""
+    """Build or check; return 0: nothing wrong, 1: problems, one a line, 2: bad usage or input."""
+    configure_stdout()
     parser = Parser(prog="prepare_submit.py", description=__doc__, allow_abbrev=False,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", metavar="SURNAME1_SURNAME2|FILE.zip",
@@ -271,33 +213,37 @@ def main(argv: list[str] | None = None) -> int:
                         help="folder of the outputs (default: this folder)")
     args = parser.parse_args(argv)
     is_zip = args.what.lower().endswith(".zip")
-    if not is_zip and not SURNAMES.fullmatch(args.what):
-        parser.error(f"{args.what!a:.80} is neither FILE.zip nor SURNAME1_SURNAME2, letters with "
-                     "_ between the names")
+    name = args.what if is_zip else unicodedata.normalize("NFC", f"{args.what}.zip")
+    if not is_zip and not is_surnames(args.what):
+        parser.error(f"{args.what!r:.80} is neither FILE.zip nor SURNAME1_SURNAME2, letters with _ "
+                     "between the names")
     if not args.source.is_dir():
         parser.error(f"--from {args.source}: there is no such folder")
     try:
         if is_zip:
-            with open(args.what, "rb") as file:
-                report = check(file, [args.source, Path()])
+            with open(name, "rb") as file:
+                problems = check(file, args.source)
         else:
-            report = build(args.what, args.source)
-    except (OSError, ValueError) as error:
+            problems = build(name.removesuffix(".zip"), args.source)
+        missing = [part for part in DATA if not find(part, args.source).exists()]
+        return show(name, problems, missing, is_built=not is_zip)
+    except (OSError, InputError) as error:
         return fail("prepare_submit.py", error)
-    return show(report, args.what if is_zip else f"{args.what}.zip", built=not is_zip)
 
 
-def show(report: Report, name: str, built: bool) -> int:
-    """Print what was found; returns the exit status."""
-    for line in [*report.problems, *(f"note: {note}" for note in report.notes)]:
-        print(line)
-    if report.problems:
-        count = len(report.problems)
-        print(f"{name}: {count} problem{'s' * (count > 1)}{', so it was not written' * built}",
-              file=sys.stderr)
+def show(name: str, problems: list[str], missing: list[str], is_built: bool) -> int:
+    """Print what was found; return the exit status."""
+    if missing:
+        print(f"note: without {', '.join(missing)} (`bash setup.sh` fetches them), numbers of "
+              "lines and sentences were not compared")
+    for problem in problems:
+        print(problem)
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        print(f"{name}: {count}{', so it was not written' * is_built}", file=sys.stderr)
         return 1
-    print(f"{name}: {'written and ' * built}checked, all {len(CONTENT)} files as they have to be"
-          f"{', as far as could be checked' * bool(report.notes)}; {os.path.getsize(name):,} bytes")
+    print(f"{name}: {'written and ' * is_built}checked, all {len(CONTENT)} files as they have to "
+          f"be{', as far as could be checked' * bool(missing)}; {os.path.getsize(name):,} bytes")
     return 0
 
 
