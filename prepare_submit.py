@@ -40,7 +40,7 @@ DATA = tuple(f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in (
 SIZE_LIMIT = 10_000_000  # bytes of the zip
 QUESTION = re.compile(r"(.+) Is this movie [^?]+\? This movie is")
 # What zipfile raises for a file that is cut short, damaged, encrypted, or not a zip at all.
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 STRANGERS = {"__MACOSX": "; macOS's Finder added it, `zip -d FILE.zip '__MACOSX/*'` removes it",
              ".DS_Store": "; macOS's Finder added it, `zip -d FILE.zip '*.DS_Store'` removes it",
              "desktop.ini": "; Windows added it", "Thumbs.db": "; Windows added it",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ import prepare_submit
 import reference
 import reproduce
 import run_llama
+import test_prepare_submit
 from test_prepare_submit import NAME, PREDICTIONS, STORIES, lay_out_repository
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = {"vocab_size": 290, "dim": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1,
         "max_seq_len": 256, "multiple_of": 8}
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
+run = partial(test_prepare_submit.run, main=reproduce.main)
 RIGHT = {"1337": 5, "1338": 6, "1339": 9}  # of ten predictions for dev, by seed
 
 
@@ -74,17 +76,6 @@ def commands(monkeypatch) -> list[dict[str, str]]:
 
     monkeypatch.setattr(reproduce, "execute", execute)
     return done
-
-
-def run(capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, list[str], list[str]]:
-    """Exit status and the lines on standard output and error."""
-    capsys.readouterr()
-    try:
-        status = reproduce.main(list(argv))
-    except SystemExit as end:
-        status = end.code
-    out, err = capsys.readouterr()
-    return status, out.splitlines(), err.splitlines()
 
 
 def table(path: Path) -> dict[tuple[str, str], list[str]]:
