@@ -173,12 +173,15 @@ class Llama(LlamaPreTrainedModel):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         self.params = config
-        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.tok_embeddings = nn.Embedding.from_pretrained(  # nn.Embedding itself draws at random
+            torch.empty(config.vocab_size, config.dim), freeze=False)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(LlamaLayer(i, config) for i in range(config.n_layers))
         self.norm = LayerNorm(config.dim, config.layer_norm_eps)
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.output.weight = self.tok_embeddings.weight  # tied (Press & Wolf 2017)
+        if self.output.weight.is_meta:  # shapes only: PyTorch takes a second to draw nothing
+            return
         self.init_weights()
         # Smaller with depth, as in GPT-2; that it is w3 rather than w2 is llama2.c's choice.
         for name, parameter in self.named_parameters():
