@@ -61,3 +61,8 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sentence_iterator=iter([text] * 3), model_prefix=str(folder / "tokenizer"),
         vocab_size=290, model_type="bpe", byte_fallback=True, minloglevel=2)
     return folder / "tokenizer.model"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes minutes, while the other cores do the rest."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -73,6 +73,7 @@ def fine_tune(folder: Path, files: dict[str, Path], *more: str) -> float:
     return np.mean(np.equal(labels, predicted)) - np.bincount(labels).max() / len(labels)
 
 
+@pytest.mark.slow
 def test_fine_tuning_stories260k_on_five_classes_beats_the_majority_class(
         assets, stories260k, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
