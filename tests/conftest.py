@@ -1,4 +1,4 @@
-"""What several test files share: the official files, and a small model with a tokenizer."""
+"""What several test files share: the official files, small models, and a place for runs."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,9 @@ import sentencepiece
 import torch
 
 import reference
-
-ROOT = Path(__file__).resolve().parent.parent
+import run_llama
+import runs
+from runs import ROOT
 
 # A model small enough for NumPy; every size differs from every other, so that none can stand in
 # for another unnoticed.
@@ -66,3 +67,14 @@ def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with what takes minutes, while the other cores do the rest."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Path) -> Path:
+    """The current folder, with everything that the four jobs need in it."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(run_llama, "DEMO", folder / "demo")
+    runs.fill(folder, tiny_tokenizer)
+    return folder

@@ -1,4 +1,4 @@
-"""A folder with all that a run of run_llama.py needs, tiny, and the command lines for it."""
+"""A folder with all that run_llama.py needs, tiny; command lines for it; runs, and their ends."""
 
 import itertools
 import json
@@ -86,12 +86,13 @@ def run(argv: list[str], capsys) -> tuple[int, str, list[str]]:
     return status, printed.out, [line for line in re.split("[\n\r]", printed.err) if line]
 
 
-def refused(argv: list[str], capsys) -> str:
-    """The one line with which a command line is refused before it trains, leaving no file."""
+def refused(argv: list[str], capsys, may_load: bool = False) -> str:
+    """The one line with which a command line is refused before a model is loaded or trained."""
     before = contents()
     status, printed, (said,) = run(argv, capsys)
     assert (status, contents()) == (2, before), said
     assert said.startswith("run_llama.py: ") and "epoch 0" not in printed
+    assert may_load or "load model" not in printed
     return said
 
 

@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import re
 import stat
 import sys
 import threading
@@ -15,9 +16,6 @@ import torch
 import utils
 from runs import ROOT
 from utils import atomic_write, progress, save_file
-
-needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
-needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 
 
 @pytest.fixture
@@ -80,24 +78,19 @@ def test_a_symbolic_link_is_followed_and_its_target_replaced(path, target):
     assert len(os.listdir("elsewhere")) == 1 + target.endswith("new")
 
 
-def test_a_device_is_written_to_and_stays_one(path):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_devices_and_named_pipes_are_written_to_and_stay_what_they_are(path):
     Path("link").symlink_to(os.devnull)
-    for name in (os.devnull, "link"):
-        with atomic_write(name) as file:
-            file.write(b"gone")
-    assert not Path(os.devnull).is_file() and sorted(os.listdir()) == ["file", "link"]
-
-
-@needs_fifo
-def test_a_named_pipe_is_written_to_and_stays_one(path):
     os.mkfifo("pipe")
     received = []
     reader = threading.Thread(target=lambda: received.append(Path("pipe").read_bytes()))
     reader.start()
-    with atomic_write("pipe", "w") as file:
-        file.write("through")
+    for name in (os.devnull, "link", "pipe"):
+        with atomic_write(name, "w") as file:
+            file.write("through")
     reader.join()
     assert received == [b"through"] and stat.S_ISFIFO(os.stat("pipe").st_mode)
+    assert not Path(os.devnull).is_file() and sorted(os.listdir()) == ["file", "link", "pipe"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are those of Unix")
@@ -112,7 +105,7 @@ def test_permissions_follow_the_umask(path, mask, mode):
     assert stat.S_IMODE(os.stat("new").st_mode) == mode
 
 
-@needs_full
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_a_full_disk_is_an_oserror_also_in_the_middle_of_a_checkpoint(path, size):
     with pytest.raises(OSError) as caught:
@@ -143,31 +136,19 @@ def test_on_a_terminal_progress_is_a_bar_that_goes_away(capsys, monkeypatch):
 
 PROGRAMS = ("run_llama", "base_llama", "llama", "rope", "lora", "classifier", "optimizer", "config",
             "tokenizer", "utils", "sanity_check", "prepare_submit", "reproduce")
-UNIX_ONLY = {
-    *"crypt curses fcntl grp posix pty pwd readline resource syslog termios tty".split(),
-    *(f"os.{name}" for name in """chown fchmod fchown fdatasync fork forkpty getegid geteuid getgid
-        getloadavg getpgid getpgrp getpriority getsid getuid killpg lockf mkfifo mknod nice openpty
-        pread pwrite register_at_fork sched_getaffinity sendfile setgid setpgid setpriority setsid
-        setuid statvfs sync sysconf uname wait wait3 wait4 waitid WIFEXITED WNOHANG O_DIRECTORY
-        O_NOFOLLOW O_CLOEXEC O_TMPFILE""".split()),
-    *(f"signal.{name}" for name in """SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP
-        SIGTSTP SIGUSR1 SIGUSR2 alarm pause pthread_kill pthread_sigmask setitimer sigwait
-        """.split()),
-    "preexec_fn=", "pass_fds="}
-
-
-def used_names(tree: ast.AST):
-    """Modules, `module.attribute`s and `keyword=`s that a program mentions, with their lines."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0], node.lineno
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            yield f"{node.value.id}.{node.attr}", node.lineno
-        elif isinstance(node, ast.Call):
-            yield from ((f"{keyword.arg}=", node.lineno) for keyword in node.keywords)
+UNIX_ONLY = {name: words.split() for name, words in {
+    "import": "crypt curses fcntl grp posix pty pwd readline resource syslog termios tty",
+    "os": """chown fchmod fchown fdatasync fork forkpty getegid geteuid getgid getloadavg getpgid
+        getpgrp getpriority getsid getuid killpg lockf mkfifo mknod nice openpty pread pwrite
+        register_at_fork sched_getaffinity sendfile setgid setpgid setpriority setsid setuid statvfs
+        sync sysconf uname wait wait3 wait4 waitid WIFEXITED WNOHANG O_DIRECTORY O_NOFOLLOW
+        O_CLOEXEC O_TMPFILE""",
+    "signal": """SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1
+        SIGUSR2 alarm pause pthread_kill pthread_sigmask setitimer sigwait"""}.items()}
+UNPORTABLE = re.compile(
+    rf"\b(?:(?:import|from) (?:{'|'.join(UNIX_ONLY['import'])})|os\.(?:{'|'.join(UNIX_ONLY['os'])})"
+    rf"|signal\.(?:{'|'.join(UNIX_ONLY['signal'])})|from (?:os|signal) import)\b"
+    "|preexec_fn=|pass_fds=")
 
 
 def opened_as_text(call: ast.Call) -> bool:
@@ -175,20 +156,19 @@ def opened_as_text(call: ast.Call) -> bool:
     function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(
         call.func, "id", "")
     keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-    is_named = "encoding" in keywords or None in keywords
-    if function in ("read_text", "write_text"):
-        return not is_named
+    if "encoding" in keywords or None in keywords:
+        return False
     if function in ("open", "NamedTemporaryFile", "TemporaryFile", "fdopen"):
         values = [ast.unparse(value) for value in (*call.args, *keywords.values())]
-        is_binary = any(mode in values for mode in ("'rb'", "'wb'", "'ab'", "'xb'", "'r+b'"))
-        return not is_named and not is_binary
-    return not is_named and not {"text", "universal_newlines"}.isdisjoint(keywords)
+        return not {"'rb'", "'wb'", "'ab'", "'xb'", "'r+b'"}.intersection(values)
+    return function in ("read_text", "write_text") or not {
+        "text", "universal_newlines"}.isdisjoint(keywords)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_use_nothing_that_only_unix_has_and_name_the_encoding_of_text(name):
-    tree = ast.parse((ROOT / f"{name}.py").read_bytes())
-    found = [f"line {line}: {used}" for used, line in used_names(tree) if used in UNIX_ONLY]
-    found += [f"line {node.lineno}: text without encoding" for node in ast.walk(tree)
+    source = (ROOT / f"{name}.py").read_text(encoding="utf-8")
+    found = UNPORTABLE.findall(source)
+    found += [f"line {node.lineno}: text without encoding" for node in ast.walk(ast.parse(source))
               if isinstance(node, ast.Call) and opened_as_text(node)]
     assert not found
