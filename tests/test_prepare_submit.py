@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 import prepare_submit
+from runs import ROOT, STORIES
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = "LOVELACE_TURING"
 # What the assignment asks for, written out.
 CODE = ["base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "optimizer.py",
         "rope.py", "run_llama.py", "sanity_check.py", "tokenizer.py", "utils.py"]
 TEXTS = ["README.md", "structure.md", "checklist.md", "sanity_check.data", "setup.sh"]
-STORIES = ["generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"]
 PREDICTIONS = [f"{dataset}-{split}-{kind}-output.txt" for dataset in ("sst", "cfimdb")
                for kind in ("prompting", "finetuning", "lora") for split in ("dev", "test")]
 STORY = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
@@ -27,6 +26,7 @@ STORY = ("Victor Frankenstein, a young scientist obsessed with uncovering the se
 QUESTIONS = {"sst": " Is this movie awful, bad, average, good, or excellent? This movie is ",
              "cfimdb": " Is this movie bad or good? This movie is "}
 NFD_NAME = unicodedata.normalize("NFD", "Müller_Çelik")
+starts = prepare_submit.start_problems
 
 
 def lay_out_repository(folder: Path) -> None:
@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with data and outputs; code and documents are in another."""
     lay_out_repository(tmp_path / "repository")
     monkeypatch.setattr(prepare_submit, "HERE", tmp_path / "repository")
+    monkeypatch.setattr(prepare_submit, "start_problems", lambda folder: [])  # takes seconds
     work = tmp_path / "work"
     (work / "data").mkdir(parents=True)
     for name in STORIES:
@@ -59,12 +60,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-@pytest.fixture
-def code_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the start of the program in the zip, which takes seconds."""
-    monkeypatch.setattr(prepare_submit, "start_problems", lambda folder: [])
-
-
 def run(
     capsys: pytest.CaptureFixture, *argv: str, main: Callable = prepare_submit.main
 ) -> tuple[int, list[str], list[str]]:
@@ -78,25 +73,23 @@ def run(
     return status, out.splitlines(), err.splitlines()
 
 
-def make_zip(folder: Path, prefix: str = f"{NAME}/") -> Path:
-    """A complete submission, made without the program."""
+def make_zip(folder: Path, prefix: str = f"{NAME}/", more: tuple[str, ...] = ()) -> Path:
+    """A complete submission with more members, made without the program."""
     path = folder / "test.zip"
     with zipfile.ZipFile(path, "w") as zipped:
         for name in CODE + TEXTS:
             zipped.write(prepare_submit.HERE / name, prefix + name)
         for name in STORIES + PREDICTIONS:
             zipped.write(folder / name, prefix + name)
+        for member in more:
+            zipped.writestr(member, "")
     return path
 
 
-def add(path: Path, *members: str) -> None:
-    """Put more members into a zip."""
-    with zipfile.ZipFile(path, "a") as zipped:
-        for member in members:
-            zipped.writestr(member, b"" if member.endswith("/") else b"x")
-
-
-def test_a_submission_has_the_thirty_files_in_one_folder_and_its_code_starts(folder, capsys):
+def test_a_submission_has_the_thirty_files_in_one_folder_and_its_code_starts(
+        folder, capsys, monkeypatch):
+    monkeypatch.setattr(prepare_submit, "start_problems", starts)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     status, out, err = run(capsys, NAME)
     assert (status, err) == (0, [])
     assert len(out) == 1 and out[0].startswith(f"{NAME}.zip: written and checked, all 30 files")
@@ -105,10 +98,7 @@ def test_a_submission_has_the_thirty_files_in_one_folder_and_its_code_starts(fol
             f"{NAME}/{name}" for name in CODE + TEXTS + STORIES + PREDICTIONS)
         assert zipped.testzip() is None
     assert run(capsys, f"{NAME}.zip")[0] == 0
-
-
-def test_the_code_has_to_start_without_the_repository(folder, capsys, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # It has to start without what stands in the repository alone.
     with open(prepare_submit.HERE / "utils.py", "a", encoding="utf-8") as file:
         file.write("\nimport prepare_submit\n")
     assert run(capsys, NAME)[:2] == (1, ["run_llama.py --help: exit status 1, ModuleNotFoundError: "
@@ -116,10 +106,9 @@ def test_the_code_has_to_start_without_the_repository(folder, capsys, monkeypatc
 
 
 def test_outputs_come_from_the_given_folder_alone_and_the_rest_from_there_first(
-        folder, capsys, monkeypatch, code_not_run, tmp_path):
+        folder, capsys, monkeypatch, tmp_path):
     (folder / "README.md").write_text("of the outputs' folder\n", encoding="utf-8")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
     assert run(capsys, NAME, "--from", str(folder))[0] == 0
     with zipfile.ZipFile(f"{NAME}.zip") as zipped:
         assert zipped.read(f"{NAME}/README.md") == b"of the outputs' folder\n"
@@ -171,7 +160,7 @@ DEFECTS = [  # in the order of the report
 ]
 
 
-def test_all_defects_are_named_at_once_and_an_earlier_zip_stays(folder, capsys, code_not_run):
+def test_all_defects_are_named_at_once_and_an_earlier_zip_stays(folder, capsys):
     (folder / f"{NAME}.zip").write_bytes(b"the earlier one")
     for name, spoil, _ in DEFECTS:
         spoil((prepare_submit.HERE if name in TEXTS else folder) / name)
@@ -181,32 +170,34 @@ def test_all_defects_are_named_at_once_and_an_earlier_zip_stays(folder, capsys, 
     assert (folder / f"{NAME}.zip").read_bytes() == b"the earlier one"
 
 
-def test_byte_order_marks_and_windows_line_ends_are_read(folder, capsys, code_not_run):
+def test_byte_order_marks_and_windows_line_ends_are_read(folder, capsys):
     for name in STORIES + PREDICTIONS:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n") + b"\r\n")
     assert run(capsys, NAME)[0] == 0
 
 
-def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(
-        folder, capsys, code_not_run):
+def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, capsys):
     (folder / "data/sst-dev.txt").unlink()
     edit(lambda text: text.replace("no. 2", "no. 7"))(folder / PREDICTIONS[4])
-    status, out, _ = run(capsys, NAME)
-    assert status == 0 and len(out) == 2
-    assert out[0].startswith("note: without data/sst-dev.txt (`bash setup.sh` fetches them)")
-    assert "as far as could be checked" in out[1]
+    status, (note, checked), _ = run(capsys, NAME)
+    assert status == 0 and "as far as could be checked" in checked
+    assert note.startswith("note: without data/sst-dev.txt (`bash setup.sh` fetches them)")
     edit(lambda text: text.replace("0 |||", "7 |||", 1))(folder / PREDICTIONS[4])
     assert run(capsys, NAME)[0] == 1
 
 
-def test_a_zip_over_ten_megabytes_is_too_large(folder, capsys, code_not_run):
+def test_a_zip_over_ten_megabytes_is_too_large(folder, capsys):
     (prepare_submit.HERE / "README.md").write_bytes(os.urandom(10_000_000))
-    _, out, _ = run(capsys, NAME)
-    assert len(out) == 1 and "the limit is 10,000,000" in out[0]
+    _, (said,), _ = run(capsys, NAME)
+    assert "the limit is 10,000,000" in said
 
 
 # ----------------------------------------------------------------------------------------- names
+
+SURNAMES = ("they have to be in one that is named SURNAME1_SURNAME2 (letters, and _ between "
+            "names)")
+
 
 @pytest.mark.parametrize("prefix, members, said", [
     (f"{NAME}/", [f"{NAME}/"], []),
@@ -223,16 +214,12 @@ def test_a_zip_over_ten_megabytes_is_too_large(folder, capsys, code_not_run):
     (f"{NAME}/", [f"{NAME}/\x1b[2J\n"], [f"'{NAME}/\\x1b[2J\\n': does not belong in it"]),
     (f"{NAME}\\", [], ["names have \\ where / has to be, as an old Windows program writes them; "
                        "only Windows makes a folder of that, so zip it with another program"]),
-    ("", [], ["the files are in no folder; they have to be in one that is named SURNAME1_SURNAME2 "
-              "(letters, and _ between names)"]),
+    ("", [], [f"the files are in no folder; {SURNAMES}"]),
     (f"{NAME}/{NAME}/", [f"{NAME}/"],
-     [f"the files are in the folder '{NAME}/{NAME}'; they have to be in one that is named "
-      "SURNAME1_SURNAME2 (letters, and _ between names)"])])
+     [f"the files are in the folder '{NAME}/{NAME}'; {SURNAMES}"])])
 def test_names_are_checked_and_what_systems_add_is_named_as_such(
-        prefix, members, said, folder, capsys, code_not_run):
-    path = make_zip(folder, prefix)
-    add(path, *members)
-    status, out, _ = run(capsys, str(path))
+        prefix, members, said, folder, capsys):
+    status, out, _ = run(capsys, str(make_zip(folder, prefix, members)))
     assert (status, out if said else []) == (bool(said), said)
 
 
@@ -240,23 +227,21 @@ def test_names_are_checked_and_what_systems_add_is_named_as_such(
     ("LOVELACE", True), ("Gödel_Noether_Curie", True), ("O'Neil_Saint-Exupéry", True),
     (NFD_NAME, True), ("कुमार_ශ්\u200dරී", True), ("my submission", False), ("LOVELACE_", False),
     ("1_2", False), ("A__B", False), ("A-_B", False)])
-def test_the_folder_is_named_by_surnames(name, proper, folder, capsys, code_not_run):
+def test_the_folder_is_named_by_surnames(name, proper, folder, capsys):
     status, out, _ = run(capsys, str(make_zip(folder, f"{name}/")))
     assert (status == 0) == proper
     assert proper or "SURNAME1_SURNAME2" in out[0]
     assert run(capsys, name)[0] == (0 if proper else 2)
 
 
-def test_a_name_is_found_as_macos_writes_it_and_written_composed(
-        folder, capsys, code_not_run, monkeypatch):
+def test_a_name_is_found_as_macos_writes_it_and_written_composed(folder, capsys, monkeypatch):
     with monkeypatch.context() as patch:  # UTF-8, without the flag that says so
         patch.setattr(zipfile.ZipInfo, "_encodeFilenameFlags",
                       lambda self: (self.filename.encode(), self.flag_bits))
         path = make_zip(folder, f"{NFD_NAME}/")
     with zipfile.ZipFile(path) as zipped:
         assert NFD_NAME not in zipped.namelist()[0]
-    assert run(capsys, str(path))[0] == 0
-    assert run(capsys, NFD_NAME)[0] == 0
+    assert run(capsys, str(path))[0] == run(capsys, NFD_NAME)[0] == 0
     assert (folder / "Müller_Çelik.zip").is_file()
 
 
@@ -265,28 +250,22 @@ def test_a_name_is_found_as_macos_writes_it_and_written_composed(
 @pytest.mark.parametrize("spoil", [
     lambda content: b"", lambda content: b"no zip at all", lambda content: content[:2000],
     lambda content: content.replace(b"import argparse", b"import Argparse", 1)])
-def test_what_cannot_be_unpacked_is_a_finding(spoil, folder, capsys, code_not_run):
+def test_what_cannot_be_unpacked_is_a_finding(spoil, folder, capsys):
     path = make_zip(folder)  # stored, not compressed
     path.write_bytes(spoil(path.read_bytes()))
-    status, out, _ = run(capsys, str(path))
-    assert status == 1
-    assert len(out) == 1 and out[0].startswith("cannot be read as a zip")
+    status, (said,), _ = run(capsys, str(path))
+    assert status == 1 and said.startswith("cannot be read as a zip")
 
 
 @pytest.mark.parametrize("argv, said", [
     ([], "required"), (["gone.zip"], "gone.zip"), ([NAME, "--from", "gone"], "gone"),
-    ([NAME, "--form", "."], "--form"), (["."], "'.'"), (["data.zip"], "data.zip")])
-def test_a_usage_error_is_one_line_and_status_2(argv, said, folder, capsys):
+    ([NAME, "--form", "."], "--form"), (["."], "'.'"), (["data.zip"], "data.zip"),
+    ([NAME], "data/sst-dev.txt, line 1: no ' ||| ' between label and sentence")])
+def test_bad_usage_or_data_are_an_error_of_one_line(argv, said, folder, capsys):
     (folder / "data.zip").mkdir()
-    status, out, err = run(capsys, *argv)
-    assert (status, out) == (2, [])
-    assert len(err) == 1 and said in err[0]
-
-
-def test_damaged_data_are_an_error_of_one_line(folder, capsys, code_not_run):
     (folder / "data/sst-dev.txt").write_text("no separator\n", encoding="utf-8")
-    assert run(capsys, NAME) == (2, [], ["prepare_submit.py: data/sst-dev.txt, line 1: no ' ||| ' "
-                                         "between label and sentence"])
+    status, out, err = run(capsys, *argv)
+    assert (status, out, len(err)) == (2, [], 1) and said in err[0]
     assert not (folder / f"{NAME}.zip").exists()
 
 
@@ -295,6 +274,5 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(folder):
         zipped.writestr("Müller 1/llama.py", b"")
     done = subprocess.run([sys.executable, ROOT / "prepare_submit.py", "Müller.zip"],
                           env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
-    assert done.returncode == 1
-    assert b"the folder 'M\\xfcller 1'" in done.stdout
+    assert done.returncode == 1 and b"the folder 'M\\xfcller 1'" in done.stdout
     assert done.stderr == b"M\\xfcller.zip: 31 problems\n"

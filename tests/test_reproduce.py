@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +17,15 @@ import reference
 import reproduce
 import run_llama
 import test_prepare_submit
-from test_prepare_submit import NAME, PREDICTIONS, STORIES, lay_out_repository
+from runs import STORIES, TRAINING
+from test_prepare_submit import NAME, PREDICTIONS, lay_out_repository
+from utils import read_examples
 
 TINY = {"vocab_size": 290, "dim": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1,
         "max_seq_len": 256, "multiple_of": 8}
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
-RIGHT = {"1337": 5, "1338": 6, "1339": 9}  # of ten predictions for dev, by seed
+RIGHT = {1337: 5, 1338: 6, 1339: 9}  # of ten predictions for dev, by seed
 
 
 def write_inputs(folder: Path, model: str, tokenizer: Path, data: Path, stems: dict[str, str]):
@@ -51,28 +53,26 @@ def folder(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
 
 
 @pytest.fixture
-def commands(monkeypatch) -> list[dict[str, str]]:
+def commands(monkeypatch) -> list[Namespace]:
     """Replace runs by quick stand-ins, and collect the options of their commands."""
     done = []
 
     def execute(run: reproduce.Run, command: list[str], progress: reproduce.Progress) -> None:
         assert Path(command[0]) == Path(sys.executable) and command[1].endswith("run_llama.py")
-        given = {name: value for name, value in zip(command, [*command[1:], ""])
-                 if name.startswith("--")}
-        done.append(given)
-        for name in run.outputs if run.option == "generate" else ():
+        args = run_llama.get_args(command[2:])
+        done.append(args)
+        for name in run.outputs if args.option == "generate" else ():
             (run.folder / name).write_text(run_llama.PROMPT + " clocks", encoding="utf-8")
-        for epoch in range(int(given.get("--epochs", 0))):
+        for epoch in range(args.epochs if args.option in TRAINING else 0):
             progress.show(run, f"epoch {epoch}: train loss :: 1.653, dev acc :: 0.281, 12 s\n")
-        for split in ("dev", "test") if "--dev" in given else ():
-            right = RIGHT[given["--seed"]] if split == "dev" else 1
-            lines = Path(given[f"--{split}"]).read_text(encoding="utf-8").splitlines()
-            question = " Is this movie so or so? This movie is" * (given["--option"] == "prompt")
-            with open(run.folder / given[f"--{split}_out"], "w", encoding="utf-8") as file:
-                for number, line in enumerate(lines):
-                    label, _, sentence = line.partition(" ||| ")
-                    wrong = (int(label) + 1) % len(NAMES[run.dataset])
-                    file.write(f"{label if number < right else wrong} ||| {sentence}{question}\n")
+        for split in ("dev", "test") if run.dataset else ():
+            right = RIGHT[args.seed] if split == "dev" else 1
+            question = " Is this movie so or so? This movie is" * (args.option == "prompt")
+            (run.folder / getattr(args, f"{split}_out")).write_text("".join(
+                f"{label if i < right else (label + 1) % len(NAMES[run.dataset])} ||| "
+                f"{sentence}{question}\n"
+                for i, (label, sentence) in enumerate(read_examples(getattr(args, split)))),
+                encoding="utf-8")
 
     monkeypatch.setattr(reproduce, "execute", execute)
     return done
@@ -89,33 +89,28 @@ def table(path: Path) -> dict[tuple[str, str], list[str]]:
 
 def test_the_commands_are_those_of_the_assignment(folder, capsys, commands):
     assert run(capsys)[0] == 0
-    seen = {(given["--option"], Path(given.get("--train", "")).name): given for given in commands}
-    assert len(seen) == len(commands) == 7
-    for given in commands:
-        assert given["--seed"] == "1337"
-        assert Path(given["--pretrained-model-path"]).name == "stories42M.pt"
-    for dataset, batch_size in (("sst", "80"), ("cfimdb", "10")):
-        assert seen["prompt", f"{dataset}-train.txt"]["--batch_size"] == "10"
-        for option in ("finetune", "lora"):
-            given = seen[option, f"{dataset}-train.txt"]
-            assert "--resume" in given
-            assert (given["--epochs"], given["--lr"], given["--batch_size"]) == (
-                "5", "2e-5", batch_size)
-        assert (given["--lora_rank"], given["--lora_alpha"]) == ("4", "1.0")
+    given = {(args.option, Path(args.train).name): args for args in commands}
+    assert len(given) == len(commands) == 7 and {args.seed for args in commands} == {1337}
+    assert {Path(args.pretrained_model_path).name for args in commands} == {"stories42M.pt"}
+    for dataset, batch_size in (("sst", 80), ("cfimdb", 10)):
+        assert given["prompt", f"{dataset}-train.txt"].batch_size == 10
+        for option in TRAINING:
+            args = given[option, f"{dataset}-train.txt"]
+            assert (args.epochs, args.lr, args.batch_size) == (5, 2e-5, batch_size) and args.resume
+        assert (args.lora_rank, args.lora_alpha) == (4, 1.0)
     assert all((folder / name).is_file() for name in PREDICTIONS + STORIES)
 
 
 @pytest.mark.parametrize("words, count", [
     (["sst"], 3), (["lora"], 2), (["generate", "cfimdb-prompt"], 2), (["finetune", "sst"], 4)])
 def test_tasks_are_chosen_by_name_job_or_data_set(words, count, folder, capsys, commands):
-    assert run(capsys, "--tasks", *words)[0] == 0
-    assert len(commands) == count
+    assert run(capsys, "--tasks", *words)[0] == 0 and len(commands) == count
 
 
 def test_only_what_draws_at_random_is_repeated_and_what_is_done_is_kept(folder, capsys, commands):
     run(capsys, "--seeds", "2")
-    assert [given["--seed"] for given in commands] == ["1337"] * 7 + ["1338"] * 4
-    assert {given["--option"] for given in commands[7:]} == {"finetune", "lora"}
+    assert [args.seed for args in commands] == [1337] * 7 + [1338] * 4
+    assert {args.option for args in commands[7:]} == {*TRAINING}
     status, out, _ = run(capsys, "--seeds", "3", "--tasks", "lora")
     assert status == 0 and len(commands) == 13
     assert sum("done before" in line for line in out) == 4
@@ -142,7 +137,7 @@ def test_another_recipe_or_a_missing_output_makes_a_run_start_afresh(
     def is_done_afresh() -> bool:
         before = len(commands)
         run(capsys, "--tasks", "sst-lora")
-        return len(commands) > before
+        return len(commands) > before and not list(place.glob("*.pt"))
 
     assert is_done_afresh() and not is_done_afresh()
     (place / "sst-test-lora-output.txt").unlink()
@@ -150,10 +145,10 @@ def test_another_recipe_or_a_missing_output_makes_a_run_start_afresh(
     (place / "sst-dev-lora-output.resume.pt").touch()
     with open(folder / "data/sst-train.txt", "a", encoding="utf-8") as file:
         file.write("1 ||| one more\n")
-    assert is_done_afresh() and not list(place.glob("*.pt"))
+    assert is_done_afresh()
     (place / "sst-dev-lora-output.resume.pt").touch()
     monkeypatch.setattr(reproduce, "OFFICIAL_PLAN", reproduce.OFFICIAL_PLAN._replace(epochs=4))
-    assert is_done_afresh() and not list(place.glob("*.pt"))
+    assert is_done_afresh()
 
 
 # --------------------------------------------------------------------------------------- results
@@ -272,27 +267,10 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(
         assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-def test_an_interruption_that_does_not_reach_the_run_ends_it(folder, monkeypatch):
-    def interrupt(run: reproduce.Run, line: str) -> None:
-        children.append(int(line))
-        raise KeyboardInterrupt
-
-    children = []
-    this = reproduce.Run(reproduce.OFFICIAL_PLAN, "generate", "", 1337)
-    this.folder.mkdir(parents=True)
-    monkeypatch.setattr(reproduce, "GRACE", 0)
-    monkeypatch.setattr(reproduce.Progress, "show", lambda self, *args: interrupt(*args))
-    program = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-    with pytest.raises(KeyboardInterrupt):
-        reproduce.execute(this, [sys.executable, "-c", program], reproduce.Progress([]))
-    with pytest.raises(ChildProcessError):  # it was waited for
-        os.waitpid(children[0], 0)
-
-
-@pytest.fixture
-def demo(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
-    """A repository with a smaller demo/, and one epoch of training."""
-    repository = tmp_path / "repository"
+def test_a_demo_can_be_packed_and_runs_elsewhere(
+        tmp_path, monkeypatch, tiny_tokenizer, capsys, in_this_process):
+    """With a smaller model and data in demo/, and one epoch of training."""
+    repository, work = tmp_path / "repository", tmp_path / "work"
     lay_out_repository(repository)
     write_inputs(repository / "demo", "stories.pt", tiny_tokenizer, repository / "demo",
                  {"sst": "reviews5", "cfimdb": "reviews2"})
@@ -305,33 +283,27 @@ def demo(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
         monkeypatch.setattr(module, "HERE", repository)
     monkeypatch.setattr(reproduce, "DEMO_PLAN", reproduce.DEMO_PLAN._replace(
         model=repository / "demo/stories.pt", epochs=1))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
 
-
-def test_a_demo_can_be_packed_and_runs_elsewhere(demo, capsys, in_this_process, tmp_path):
     status, out, err = run(capsys, "--demo")
-    assert (status, err) == (0, [])
+    assert (status, err, os.listdir()) == (0, [], ["reproduction"])
     home = Path("reproduction/demo")
     assert out[-1] == f"to hand in: python prepare_submit.py SURNAME1_SURNAME2 --from {home}"
-    assert os.listdir() == ["reproduction"]
     results = (home / "results.md").read_text(encoding="utf-8")
     assert "published figures do not apply" in results and "0.411" not in results
     assert table(home / "results.md")["LoRA", "reviews5 dev"][2:] == ["–", "–", "–"]
 
     assert prepare_submit.main([NAME, "--from", str(home)]) == 0
-    with zipfile.ZipFile(f"{NAME}.zip") as zipped:
-        zipped.extractall(tmp_path / "elsewhere")
+    shutil.unpack_archive(f"{NAME}.zip", tmp_path / "elsewhere")
     submission = tmp_path / "elsewhere" / NAME
     story = (submission / STORIES[1]).read_bytes()
     (submission / STORIES[1]).unlink()
     for name in ("stories.pt", "tokenizer.model"):
-        shutil.copy(prepare_submit.HERE / "demo" / name, submission)
+        shutil.copy(repository / "demo" / name, submission)
     for command in (["run_llama.py", "--option", "generate", "--pretrained-model-path",
                      "stories.pt"], ["sanity_check.py", "stories.pt"]):
         ran = subprocess.run([sys.executable, *command], cwd=submission, capture_output=True,
                              text=True)
         assert ran.returncode == 0, ran.stderr
-    assert "Passed" in ran.stdout
-    assert (submission / STORIES[1]).read_bytes() == story
+    assert "Passed" in ran.stdout and (submission / STORIES[1]).read_bytes() == story

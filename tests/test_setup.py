@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,48 +46,24 @@ def mirror(tmp_path: Path) -> Path:
     return write(tmp_path / "mirror", {**LABELS, "stories42M.pt": b"weights"})
 
 
-class Handler(SimpleHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server(mirror: Path) -> Iterator[ThreadingHTTPServer]:
-    """Serves the mirror at `url`; `requests` lists what it was asked for."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=mirror)) as http:
-        http.url, http.requests = f"http://127.0.0.1:{http.server_port}/", []
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        yield http
-        http.shutdown()
-
-
-@pytest.fixture(scope="session")
-def closed_port() -> Iterator[int]:
-    """A port on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-@pytest.fixture
-def set_up(folder: Path, closed_port: int):
+def set_up(folder: Path) -> Iterator[Callable]:
     """Run setup.sh from elsewhere in the environment of these tests, without official hosts."""
     inherited = {name: value for name, value in os.environ.items()
                  if name not in ("VIRTUAL_ENV", "MINI_LLAMA_MIRROR", "PYTHONPATH")
                  and not name.lower().endswith("_proxy")}
     inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    inherited["https_proxy"] = f"http://127.0.0.1:{closed_port}"
 
     def run(*arguments: str, where: Path = folder, **variables: object):
         environment = inherited | {name: str(value) for name, value in variables.items()}
         return subprocess.run(["bash", where / "setup.sh", *arguments], cwd=folder.parent,
                               env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, errors="replace", check=False)
-    return run
+
+    with socket.socket() as bound:  # to a port on which nobody listens
+        bound.bind(("127.0.0.1", 0))
+        inherited["https_proxy"] = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        yield run
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -107,28 +83,24 @@ def test_the_sums_are_those_of_the_official_files(set_up, folder, assets):
         assert (folder / path).read_bytes() == (assets / path).read_bytes()
 
 
-def test_a_second_run_fetches_nothing_and_changes_nothing(set_up, folder, server):
-    run = set_up(MINI_LLAMA_MIRROR=server.url)
-    assert run.returncode == 0 and run.stderr == ""
-    assert "3 of 10 are here" in run.stdout
-    before = snapshot(folder)
-    assert {path: before[path][1] for path in LABELS} == LABELS
-    assert before["stories42M.pt"][1] == b"weights"
-    server.requests.clear()
-    set_up(MINI_LLAMA_MIRROR=server.url)
-    assert len(server.requests) == 7 and snapshot(folder) == before
+def test_files_come_from_a_web_server_and_only_once(set_up, folder, mirror):
+    handler = partial(SimpleHTTPRequestHandler, directory=mirror)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        first, before = set_up(MINI_LLAMA_MIRROR=url), snapshot(folder)
+        second = set_up(MINI_LLAMA_MIRROR=url)
+        server.shutdown()
+    assert (first.returncode, first.stderr) == (0, "") and "3 of 10 are here" in first.stdout
+    for path, content in (LABELS | {"stories42M.pt": b"weights"}).items():
+        assert f"fetching {path} from" in first.stdout and before[path][1] == content
+        assert f"fetching {path} from" not in second.stdout
+    assert snapshot(folder) == before
 
 
-def test_a_folder_as_mirror_need_not_have_every_file(set_up, mirror):
-    (mirror / SST).unlink()
-    run = set_up(MINI_LLAMA_MIRROR="mirror")
-    assert f"fetching {CFIMDB} from {mirror}\n" in run.stdout
-    assert f"fetching {SST}" not in run.stdout  # its own host has failed by then
-    assert "2 of 10 are here" in run.stdout
-
-
-def test_without_network_it_says_what_is_missing_and_goes_on(set_up, folder):
-    run = set_up("python", "-c", "print('the command')")
+def test_without_network_it_says_what_is_missing_and_goes_on_where_it_may(set_up, folder):
+    command = ("python", "-c", "print('the command')")
+    run = set_up(*command)
     assert run.returncode == 0 and run.stderr == ""
     for host in ("raw.githubusercontent.com", "www.cs.cmu.edu", "huggingface.co"):
         assert run.stdout.count(f"refused; {host} is not asked again") == 1
@@ -136,11 +108,8 @@ def test_without_network_it_says_what_is_missing_and_goes_on(set_up, folder):
     assert "  from https://www.cs.cmu.edu/~vijayv/\n    stories42M.pt\n" in run.stdout
     assert "demo/" not in run.stdout and run.stdout.endswith("the command\n")
     write(folder, {"demo/stories.pt": b""})
-    assert "data in demo/ take their place" in set_up().stdout
-
-
-def test_missing_files_fail_where_they_are_required(set_up):
-    run = set_up("--require-official", "python", "-c", "print('the command')")
+    run = set_up("--require-official", *command)
+    assert "data in demo/ take their place" in run.stdout
     assert run.returncode == 1 and "the command" not in run.stdout
 
 
@@ -152,20 +121,20 @@ def test_a_host_that_never_answers_is_asked_once(set_up):
     assert run.stdout.count(host) == 2 and run.returncode == 0
 
 
-def test_a_wrong_download_is_never_put_in_place(set_up, folder, server, mirror):
+def test_a_wrong_download_is_never_put_in_place_and_a_wrong_file_left_alone(
+        set_up, folder, mirror):
     wrong = {SST: b"<html>moved</html>", CFIMDB: LABELS[CFIMDB][:-1], "stories42M.pt": b"weight"}
     write(mirror, wrong)
-    run = set_up(MINI_LLAMA_MIRROR=server.url)
+    run = set_up(MINI_LLAMA_MIRROR=mirror)
     assert all(f"  {path} is not the official file\n" in run.stdout for path in wrong)
     assert "0 of 10 are here" in run.stdout
     assert not set(wrong.values()) & {content for _, content in snapshot(folder).values()}
 
-
-def test_a_wrong_file_is_reported_and_left_alone(set_up, folder, mirror):
     write(folder, {SST: b"mine", "stories42M.pt": b"mine"})
     run = set_up(MINI_LLAMA_MIRROR=mirror)
     assert f"move them away and run setup.sh again: {SST} stories42M.pt\n" in run.stdout
     assert run.returncode == 0 and (folder / "stories42M.pt").read_bytes() == b"mine"
+    write(mirror, LABELS)
     assert set_up("--require-official", MINI_LLAMA_MIRROR=mirror).returncode == 1
 
 
@@ -197,28 +166,13 @@ def test_names_in_another_encoding_are_no_obstacle(set_up, folder, mirror, name,
 
 # -------------------------------------------------------------------------------------- environment
 
-HUB = "def download_url_to_file(*_, **__):\n    raise OSError('no network')\n"
-
-
-@pytest.fixture
-def no_torch(tmp_path: Path) -> Path:
-    """A folder for PYTHONPATH with a PyTorch that is imported at once and downloads nothing."""
-    return write(tmp_path / "no torch", {"torch/__init__.py": b"", "torch/hub.py": HUB.encode()})
-
-
-def test_a_command_gets_its_arguments_the_folder_and_the_environment(set_up, folder, no_torch):
-    run = set_up("python", "-c", "import os, sys; print(sys.prefix, os.getcwd(), sys.argv[1:])",
-                 "two words", "--tests", PYTHONPATH=no_torch)
-    assert run.stdout.splitlines()[-1] == f"{sys.prefix} {folder} ['two words', '--tests']"
-    assert set_up("sh", "-c", "exit 7", PYTHONPATH=no_torch).returncode == 7
-
-
 def script(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
     path.chmod(0o755)
 
 
 BARE_PYTHON = f'exec "{sys._base_executable}" -S "$@"'  # has only the standard library
+HUB = "def download_url_to_file(*_, **__):\n    raise OSError('no network')\n"
 
 
 @pytest.fixture
@@ -232,12 +186,18 @@ def tools(tmp_path: Path) -> Path:
     return tools
 
 
-def test_a_command_finds_python_where_it_is_installed_as_python3(set_up, folder, tools, no_torch):
+@pytest.mark.parametrize("before", [[], ["bash", "setup.sh"]])
+def test_a_command_gets_its_arguments_the_folder_and_the_environment(
+        set_up, folder, tools, before):
+    """Also where Python is installed as python3 alone, and in a set-up that another one runs."""
     script(tools / "python3", f'exec "{sys.executable}" "$@"')
-    script(folder / "job.sh", "python -c 'import sys; print(sys.prefix)'")
-    for command in (["bash", "job.sh"], ["bash", "setup.sh", "sh", "job.sh"]):
-        run = set_up(*command, PATH=tools, PYTHONPATH=no_torch)
-        assert run.stdout.endswith(f"\n{sys.prefix}\n"), run.stderr
+    script(folder / "job.sh", "python -c 'import os, sys; print(sys.prefix, os.getcwd(), "
+                              "sys.argv[1:])' \"$@\"; exit 7")
+    # A PyTorch that is imported at once and downloads nothing.
+    stub = write(folder.parent / "stub", {"torch/__init__.py": b"", "torch/hub.py": HUB.encode()})
+    run = set_up(*before, "sh", "job.sh", "two words", "--tests", PATH=tools, PYTHONPATH=stub)
+    assert run.stdout.endswith(f"\n{sys.prefix} {folder} ['two words', '--tests']\n"), run.stderr
+    assert run.returncode == 7
 
 
 # Stands in for pip: installs stand-ins for the packages, or fails, or has set-up killed on the way.
@@ -284,7 +244,7 @@ def test_an_unfinished_environment_is_made_again_and_a_finished_one_kept(set_up,
 def test_a_python_that_will_not_do_is_named_in_one_line(set_up, tools, python3, said):
     script(tools / "python3", python3)
     run = set_up(PATH=tools)
-    assert run.returncode == 1 and run.stderr == f"setup.sh: {said}\n"
+    assert (run.returncode, run.stderr) == (1, f"setup.sh: {said}\n")
 
 
 @pytest.mark.parametrize("arguments,environment,said", [
@@ -293,7 +253,7 @@ def test_a_python_that_will_not_do_is_named_in_one_line(set_up, tools, python3, 
 ])
 def test_a_mistaken_call_is_refused_in_one_line(set_up, arguments, environment, said):
     run = set_up(*arguments, **environment)
-    assert run.returncode == 2 and run.stderr == f"setup.sh: {said}\n"
+    assert (run.returncode, run.stderr) == (2, f"setup.sh: {said}\n")
     assert set_up("--help").stdout.startswith("usage: bash setup.sh")
 
 
