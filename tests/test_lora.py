@@ -9,7 +9,6 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-import reference
 from classifier import LlamaEmbeddingClassifier
 from config import LlamaConfig
 from conftest import SMALL
@@ -79,6 +78,8 @@ def test_a_layer_computes_the_formula_of_the_paper(rank, alpha, bias):
     if bias:
         expected = expected + layer.original_layer.bias.detach().numpy()
     assert_allclose(layer(torch.tensor(x)).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+    assert (layer.rank, layer.alpha, layer.scaling) == (rank, alpha, alpha / rank)
+    assert asking(layer) == {"lora_A", "lora_B"}
 
 
 def test_matrices_start_as_in_the_paper():
@@ -104,20 +105,6 @@ def test_an_adapted_model_starts_as_the_base_model(llama):
     expected = [t.clone() for t in llama(IDS, IDS)]
     assert apply_lora(llama, rank=3, alpha=5.0) is llama
     assert all(torch.equal(a, b) for a, b in zip(llama(IDS, IDS), expected))
-
-
-def test_an_adapted_model_is_the_model_of_the_adapted_weights(llama, small_weights):
-    # W0 + (alpha / rank) B A in every projection of the reference, in float64.
-    apply_lora(llama, rank=3, alpha=2.0)
-    learn(llama)
-    lora = {name: p.detach().double().numpy() for name, p in llama.named_parameters()
-            if "lora_" in name}
-    weights = dict(small_weights)
-    for name in adapted(llama):
-        weights[f"{name}.weight"] = (
-            weights[f"{name}.weight"] + 2 / 3 * lora[f"{name}.lora_B"] @ lora[f"{name}.lora_A"])
-    for actual, expected in zip(llama(IDS, IDS), reference.forward(weights, SMALL, IDS)):
-        assert_allclose(actual.detach().numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("chosen", [None, ["compute_query", "compute_value"], ("compute_output",)])
@@ -164,10 +151,11 @@ def test_only_lora_and_the_head_get_gradients(classifier, trained):
 
 def test_a_head_that_the_course_adds_is_stepped_once(classifier):
     """Adam's first step moves every parameter that has a gradient by the learning rate."""
+    classifier.llama.layers[0].requires_grad_(False)  # frozen matrices are not for the optimizer
     lora = get_lora_optimizer_params(classifier)
-    assert {id(p) for p in lora} == {
-        id(p) for name, p in classifier.named_parameters() if "lora_" in name}
-    assert len(lora) == 2 * 4 * SMALL["n_layers"]
+    assert sorted(map(id, lora)) == sorted(
+        id(p) for name, p in classifier.named_parameters() if "lora_" in name and p.requires_grad)
+    assert len(lora) == 2 * 4 * (SMALL["n_layers"] - 1)
     head = list(classifier.classifier_head.parameters())
     before = [p.detach().clone() for p in head]
     optimizer = AdamW(lora + head, lr=1e-3, eps=0.0)
@@ -175,11 +163,6 @@ def test_a_head_that_the_course_adds_is_stepped_once(classifier):
     optimizer.step()
     for old, new in zip(before, head):
         assert_allclose((new - old).abs().detach(), 1e-3, rtol=1e-3)
-
-
-def test_frozen_matrices_are_not_for_the_optimizer(classifier):
-    classifier.llama.layers[0].requires_grad_(False)
-    assert len(get_lora_optimizer_params(classifier)) == 2 * 4 * (SMALL["n_layers"] - 1)
 
 
 # Merging
@@ -194,6 +177,8 @@ def test_merging_undoes_adapting_but_keeps_what_was_learned(llama, projections):
     apply_lora(llama, rank=3, alpha=2.0, projections=projections)
     learn(llama)
     expected = llama(IDS)
+    products = {f"{name}.weight": (2 / 3 * layer.lora_B @ layer.lora_A).detach()
+                for name, layer in llama.named_modules() if isinstance(layer, LoRALayer)}
     assert merge_lora_weights(llama) is llama
     for actual, wanted in zip(llama(IDS), expected):
         assert_allclose(actual.detach(), wanted.detach(), rtol=1e-10, atol=1e-10)
@@ -201,8 +186,8 @@ def test_merging_undoes_adapting_but_keeps_what_was_learned(llama, projections):
     assert [(name, type(module)) for name, module in llama.named_modules()] == [
         (name, type(module)) for name, module in before.named_modules()]
     for name, tensor in before.state_dict().items():
-        changed = not torch.equal(llama.state_dict()[name], tensor)
-        assert changed == any(projection in name for projection in projections), name
+        product = products.get(name, torch.zeros(()))
+        assert_allclose(llama.state_dict()[name], tensor + product, rtol=1e-12, atol=1e-12)
 
 
 # Counting
@@ -219,14 +204,11 @@ def test_counts_at_the_shape_of_stories42m():
     assert percent == pytest.approx(100 * 131_072 / 133_637, rel=1e-12)
 
 
-def test_counts_of_narrow_keys_and_of_a_subset(llama):
-    apply_lora(llama.requires_grad_(False), rank=3, projections=["compute_query", "compute_key"])
-    kv_dim = SMALL["dim"] // SMALL["n_heads"] * SMALL["n_kv_heads"]
-    expected = SMALL["n_layers"] * 3 * (2 * SMALL["dim"] + SMALL["dim"] + kv_dim)
-    assert count_lora_parameters(llama) == (expected, expected, 100.0)
-
-
-def test_without_lora_the_count_is_zero(llama):
+def test_counts_are_of_what_asks_for_a_gradient(llama):
     total = sum(p.numel() for p in llama.parameters())
     assert count_lora_parameters(llama) == (0, total, 0.0)
     assert count_lora_parameters(llama.requires_grad_(False)) == (0, 0, 0.0)
+    apply_lora(llama, rank=3, projections=["compute_query", "compute_key"])
+    kv_dim = SMALL["dim"] // SMALL["n_heads"] * SMALL["n_kv_heads"]
+    expected = SMALL["n_layers"] * 3 * (2 * SMALL["dim"] + SMALL["dim"] + kv_dim)
+    assert count_lora_parameters(llama) == (expected, expected, 100.0)

@@ -1,4 +1,4 @@
-"""AdamW: the spec's formula in float64, PyTorch's own where both agree, and a published answer."""
+"""AdamW: the spec's formula in float64, first steps by hand, and a published answer."""
 
 import math
 
@@ -109,13 +109,6 @@ def test_steps_follow_the_definition(settings):
     assert_all_close(params, expected)
 
 
-def test_float32_steps_follow_the_definition_to_rounding():
-    params, grads = parameters(dtype=torch.float32), gradients(100)
-    expected = adamw([p.detach().numpy() for p in params], grads, weight_decay=0.1)
-    walk(params, AdamW(params, weight_decay=0.1), grads)
-    assert_all_close(params, expected, rtol=1e-5, atol=1e-6)
-
-
 @pytest.mark.parametrize("before, grad, settings, after", [
     # m = g/10, v = g²/1000, step size lr sqrt(0.001)/0.1, so lr sign(g) in all.
     (0.0, 4.0, {"lr": 0.01}, -0.01),
@@ -133,52 +126,21 @@ def test_a_first_step_by_hand(before, grad, settings, after):
     assert_allclose(p.item(), after, rtol=1e-12 if grad else 1e-15)
 
 
-# PyTorch's AdamW, where the definitions coincide
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_agrees_with_pytorch_over_100_steps_without_epsilon_where_decay_changes_places(decay):
-    # PyTorch decays before the update p' = (1-d) p - u, we after it, p' = (1-d) (p - u). With
-    # p = (1-d) q ours is q' = (1-d) q - u: PyTorch's, seen one decay earlier. It also adds epsilon
-    # to the corrected sqrt(v), so the two differ by where epsilon counts.
-    lr = 0.01
-    ours, theirs, grads = parameters(), parameters(), gradients(100)
-    with torch.no_grad():
-        for p in ours:
-            p *= 1 - lr * decay
-    walk(ours, AdamW(ours, lr=lr, eps=1e-30, weight_decay=decay), grads)
-    walk(theirs, torch.optim.AdamW(theirs, lr=lr, eps=1e-30, weight_decay=decay), grads)
-    assert_all_close([p / (1 - lr * decay) for p in ours], theirs)
-
-
-def test_agrees_with_pytorch_where_epsilon_is_scaled_by_the_bias_correction():
-    # Ours with eps is Adam with eps / sqrt(1 - beta2^t): in one step the same as PyTorch's.
-    ours, theirs, grads = parameters(), parameters(), gradients(1)
-    walk(ours, AdamW(ours, eps=1e-2 * math.sqrt(1 - 0.999)), grads)
-    walk(theirs, torch.optim.AdamW(theirs, eps=1e-2, weight_decay=0.0), grads)
-    assert_all_close(ours, theirs)
-
-
 # Clipping
 
 
-@pytest.mark.parametrize("max_norm, apart, expected", [
-    (1.0, False, [0.6, 0.8]), (2.0, True, [2.0, 2.0])], ids=["one group", "two groups"])
-def test_clipping_scales_the_gradients_of_a_group_to_their_common_norm(max_norm, apart, expected):
+@pytest.mark.parametrize("grads, max_norm, apart, expected", [
+    ([3.0, 4.0], 1.0, False, [0.6, 0.8]), ([3.0, 4.0], 2.0, True, [2.0, 2.0]),
+    ([0.3, 0.4], 0.5000001, False, None), ([0.0, 0.0], 0.5000001, False, None),
+], ids=["one group", "two groups", "small", "zero"])
+def test_clipping_scales_the_gradients_of_a_group_to_their_common_norm(
+        grads, max_norm, apart, expected):
+    """Smaller ones keep their bits, and a norm of 0 divides nothing."""
     params = parameters(shapes=[(1,), (1,)])
-    give(params, [np.array([3.0]), np.array([4.0])])
+    give(params, [np.array([grad]) for grad in grads])
     AdamW([{"params": [p]} for p in params] if apart else params, max_grad_norm=max_norm).step()
-    assert_allclose([p.grad.item() for p in params], expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("grads", [[0.3, 0.4], [0.0, 0.0]], ids=str)
-def test_clipping_leaves_small_gradients_as_they_are(grads):
-    """Nor does it divide by a norm of 0."""
-    params, unclipped = parameters(shapes=[(1,), (1,)]), parameters(shapes=[(1,), (1,)])
-    for ours, max_norm in ((params, 0.5000001), (unclipped, None)):
-        walk(ours, AdamW(ours, max_grad_norm=max_norm), [[np.array([grad]) for grad in grads]])
-    assert [p.grad.item() for p in params] == grads
-    assert params == unclipped
+    found = [p.grad.item() for p in params]
+    assert_allclose(found, expected or grads, rtol=1e-12 if expected else 0)
 
 
 # Groups, state, missing gradients
@@ -192,26 +154,6 @@ def test_each_group_has_settings_of_its_own():
                       **{"lr": 0.02, **own[i]})[0] for i, p in enumerate(params)]
     walk(params, AdamW([{"params": [p], **s} for p, s in zip(params, own)], lr=0.02), grads)
     assert_all_close(params, expected)
-
-
-def test_a_group_added_later_starts_at_its_first_step():
-    params, grads = parameters(), gradients(20)
-    expected = adamw([p.detach().numpy() for p in params],
-                     [[*step[:2], step[2] if i >= 10 else None] for i, step in enumerate(grads)])
-    optimizer = AdamW(params[:2])
-    walk(params[:2], optimizer, [step[:2] for step in grads[:10]])
-    optimizer.add_param_group({"params": [params[2]]})
-    walk(params, optimizer, grads[10:])
-    assert_all_close(params, expected)
-
-
-def test_the_learning_rate_may_change_between_steps():
-    (p,) = parameters(shapes=[(1,)])
-    before, optimizer = p.item(), AdamW([p], lr=0.01, eps=0.0)
-    walk([p], optimizer, [[np.ones(1)]])
-    optimizer.param_groups[0]["lr"] = 0.5
-    walk([p], optimizer, [[np.ones(1)]])
-    assert_allclose(p.item() - before, -0.51, rtol=1e-12)  # equal gradients: steps of lr each
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
