@@ -42,17 +42,14 @@ def test_decode_gives_the_text_back(tiny_tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text, bos=True, eos=True)) == text
 
 
-@pytest.mark.parametrize("name, n_words", [("tokenizer.model", 32000), ("tok512.model", 512)])
-def test_official_tokenizers(assets, name, n_words):
+@pytest.mark.parametrize("name, n_words, greeting", [
+    ("tokenizer.model", 32000, [1, 15043, 3186]), ("tok512.model", 512, None)])
+def test_official_tokenizers(assets, name, n_words, greeting):
+    """With ids that Llama 2's vocabulary is known to give."""
     tokenizer = Tokenizer(tokenizer_model=str(assets / name))
     assert tokenizer.n_words == n_words
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (1, 2, 3)
-
-
-def test_the_vocabulary_of_llama(assets):
-    """Ids that Llama 2's vocabulary is known to give."""
-    tokenizer = Tokenizer(tokenizer_model=str(assets / "tokenizer.model"))
-    assert tokenizer.encode("Hello world", bos=True, eos=False) == [1, 15043, 3186]
+    assert greeting in (None, tokenizer.encode("Hello world", bos=True, eos=False))
 
 
 def test_rows_are_padded_with_unk_where_there_is_no_piece_for_bytes(tmp_path):
@@ -62,11 +59,6 @@ def test_rows_are_padded_with_unk_where_there_is_no_piece_for_bytes(tmp_path):
 
 
 # Files
-
-
-def test_the_default_is_the_file_in_the_working_directory(tiny_tokenizer, monkeypatch):
-    monkeypatch.chdir(tiny_tokenizer.parent)
-    assert Tokenizer().n_words == 290
 
 
 @pytest.mark.parametrize("checkpoint, found", [
