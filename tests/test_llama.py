@@ -11,7 +11,7 @@ import llama
 import reference
 from config import LlamaConfig
 from conftest import ROOT, SMALL
-from llama import Attention, FeedForward, LayerNorm, Llama
+from llama import Attention, FeedForward, LayerNorm, Llama, load_pretrained
 
 NEVER = 10**9  # FUSED_FROM: always the written-out formula; 0: always the fused kernel
 both_kernels = pytest.mark.parametrize("fused_from", [0, NEVER], ids=["fused", "written out"])
@@ -61,6 +61,16 @@ def test_logits_and_hidden_states(monkeypatch, bs, seqlen, n_kv_heads, causal, f
                             (only_hidden, expected_hidden[:, -1:])]:
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_real_weights(stories260k):
+    weights, args = reference.read_checkpoint(stories260k)
+    tokens = np.random.default_rng(2).integers(0, args["vocab_size"], (2, 150))
+    expected_logits, expected_hidden = reference.forward(weights, args, tokens)
+    with torch.no_grad():
+        logits, hidden = load_pretrained(stories260k)(torch.tensor(tokens))
+    np.testing.assert_allclose(hidden, expected_hidden, atol=2e-4, rtol=1e-3)
+    np.testing.assert_allclose(logits, expected_logits[:, -1:], atol=2e-4, rtol=1e-3)
 
 
 @both_kernels
@@ -170,6 +180,23 @@ def test_attention_formula_with_its_gradients(monkeypatch, fused_from, causal, w
         np.testing.assert_allclose(found[row, head], expected, atol=1e-10)
     assert torch.autograd.gradcheck(attention.compute_query_key_value_scores, inputs,
                                     fast_mode=True)
+
+
+@pytest.mark.parametrize("q_len", [5, 2])
+@both_masks
+def test_fused_and_written_out_attention_agree_with_their_gradients(monkeypatch, causal, q_len):
+    attention = Attention(LlamaConfig(**SMALL | {"causal": causal})).eval()
+    outcomes = []
+    for fused_from in (0, NEVER):
+        monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
+        inputs = [t.clone().requires_grad_() for t in seeded(3, 2, 4, 5, 6)]
+        inputs[0] = seeded(2, 4, q_len, 6).requires_grad_()
+        found = attention.compute_query_key_value_scores(*inputs)
+        outcomes.append([found, *torch.autograd.grad((found ** 3).sum(), inputs)])
+        assert torch.autograd.gradcheck(attention.compute_query_key_value_scores, inputs,
+                                        fast_mode=True)
+    for fused, written in zip(*outcomes):
+        torch.testing.assert_close(fused, written, atol=1e-10, rtol=1e-8)
 
 
 def test_the_fused_kernel_serves_from_a_number_of_keys_on(monkeypatch):
