@@ -126,6 +126,32 @@ def test_a_first_step_by_hand(before, grad, settings, after):
     assert_allclose(p.item(), after, rtol=1e-12 if grad else 1e-15)
 
 
+# PyTorch's AdamW, where the definitions coincide
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_agrees_with_pytorch_over_100_steps_without_epsilon_where_decay_changes_places(decay):
+    # PyTorch decays before the update p' = (1-d) p - u, we after it, p' = (1-d) (p - u). With
+    # p = (1-d) q ours is q' = (1-d) q - u: PyTorch's, seen one decay earlier. It also adds epsilon
+    # to the corrected sqrt(v), so the two differ by where epsilon counts.
+    lr = 0.01
+    ours, theirs, grads = parameters(), parameters(), gradients(100)
+    with torch.no_grad():
+        for p in ours:
+            p *= 1 - lr * decay
+    walk(ours, AdamW(ours, lr=lr, eps=1e-30, weight_decay=decay), grads)
+    walk(theirs, torch.optim.AdamW(theirs, lr=lr, eps=1e-30, weight_decay=decay), grads)
+    assert_all_close([p / (1 - lr * decay) for p in ours], theirs)
+
+
+def test_agrees_with_pytorch_where_epsilon_is_scaled_by_the_bias_correction():
+    # Ours with eps is Adam with eps / sqrt(1 - beta2^t): in one step the same as PyTorch's.
+    ours, theirs, grads = parameters(), parameters(), gradients(1)
+    walk(ours, AdamW(ours, eps=1e-2 * math.sqrt(1 - 0.999)), grads)
+    walk(theirs, torch.optim.AdamW(theirs, eps=1e-2, weight_decay=0.0), grads)
+    assert_all_close(ours, theirs)
+
+
 # Clipping
 
 
