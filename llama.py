@@ -260,12 +260,8 @@ def choose_token(logits: torch.Tensor, temperature: float, epsilon: float) -> to
 
 
 # What the tinyllamas releases of llama2.c call otherwise than the course does.
-LLAMA2C_NAMES = {
-    ".wq.": ".compute_query.",
-    ".wk.": ".compute_key.",
-    ".wv.": ".compute_value.",
-    ".wo.": ".compute_output.",
-}
+LLAMA2C_NAMES = {".wq.": ".compute_query.", ".wk.": ".compute_key.",
+                 ".wv.": ".compute_value.", ".wo.": ".compute_output."}
 LLAMA2C_BUFFERS = ("freqs_cos", "freqs_sin")
 
 
@@ -284,9 +280,8 @@ def load_file(path: str) -> Any:
         if zipfile.is_zipfile(path):  # torch.save's format since PyTorch 1.6
             with zipfile.ZipFile(path) as archive:
                 # torch.load skips the checksums: a flipped bit would become a wrong weight.
-                damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f"wrong checksum of {damaged}")
+                if damaged := archive.testzip():
+                    raise ValueError(f"wrong checksum of {damaged}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
             return torch.load(path, map_location="cpu", weights_only=True)

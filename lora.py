@@ -1,5 +1,6 @@
 """LoRA: low-rank adaptation (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -81,6 +82,12 @@ def merge_lora_weights(model: nn.Module) -> nn.Module:
             if isinstance(child, LoRALayer):
                 setattr(module, name, child.merge())
     return model
+
+
+def merged_copy(model: nn.Module) -> nn.Module:
+    """A model with LoRA layers as a copy in which they are merged; any other as it is."""
+    has_lora = any(isinstance(module, LoRALayer) for module in model.modules())
+    return merge_lora_weights(copy.deepcopy(model)) if has_lora else model
 
 
 def count_lora_parameters(model: nn.Module) -> tuple[int, int, float]:

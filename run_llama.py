@@ -4,14 +4,14 @@
 """
 
 import argparse
-import copy
 import hashlib
 import math
 import os
 import random
 import sys
 import time
-from contextlib import AbstractContextManager, suppress
+from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier
 from llama import CheckpointError, Llama, load_file, load_pretrained
-from lora import apply_lora, count_lora_parameters, merge_lora_weights
+from lora import apply_lora, count_lora_parameters, merged_copy
 from optimizer import AdamW
 from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import (
@@ -33,10 +34,11 @@ from utils import (
     Parser,
     atomic_write,
     beside,
-    bfloat16_is_faster,
+    check_writable,
     checked,
     configure_stdout,
     fail,
+    is_out_of_memory,
     pick_device,
     positive_int,
     positive_number,
@@ -47,139 +49,119 @@ from utils import (
     save_file,
 )
 
-PROGRAM = "run_llama.py"
 PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
           "succeeds in animating a creature assembled from")
 PLACEHOLDER = -1  # the label of sentences whose label is not public
 KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}  # in output names
-DATA = ("train", "dev", "test", "label_names")
-DEMO = Path(__file__).resolve().parent / "demo"
-EMBEDDED = {"pretrained_model_path": "stories.pt", "train": "reviews2-train.txt",
-            "dev": "reviews2-dev.txt", "test": "reviews2-test.txt",
-            "label_names": "reviews2-label-mapping.json"}
+DEMO = Path(__file__).parent / "demo"
+EMBEDDED = {"model": {"pretrained_model_path": "stories.pt"},
+            "data": {"train": "reviews2-train.txt", "dev": "reviews2-dev.txt",
+                     "test": "reviews2-test.txt", "label_names": "reviews2-label-mapping.json"}}
 
 
 # ---------------------------------------------------------------------------------- command line
 
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line (default: `sys.argv`). `filepath` is where the model is saved."""
-    parser = Parser(prog=PROGRAM, description=__doc__.split("\n")[0], allow_abbrev=False,
+def get_args(argv: list[str] | None = None) -> Namespace:
+    """Parse the command line (default: `sys.argv`)."""
+    parser = Parser(prog="run_llama.py", description=__doc__.split("\n")[0], allow_abbrev=False,
                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    job = parser.add_argument_group("the job")
-    job.add_argument("--option", choices=("generate", *KIND), default="generate",
-                     help="what to do")
-    job.add_argument("--use_gpu", action="store_true", help="run on CUDA rather than on the CPU")
-    job.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32",
-                     help="of matrix products; weights and optimizer stay float32")
-    job.add_argument("--seed", default=1337, help="of everything random",
-                     type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"))
-    job.add_argument("--pretrained-model-path", default="stories42M.pt", metavar="FILE",
-                     help="checkpoint")
-    job.add_argument("--tokenizer", metavar="FILE", help="SentencePiece model; None: "
-                     "tokenizer.model beside the checkpoint, or else in this folder")
-    job.add_argument("--max_sentence_len", type=positive_int, metavar="N",
-                     help="cut sentences to this many tokens")
-    story = parser.add_argument_group("generate")
-    story.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="text to continue",
-                       type=checked(str, lambda text: text.encode() or True, "UTF-8 text"))
-    story.add_argument("--generated_sentence_low_temp_out", metavar="FILE",
-                       default="generated-sentence-temp-0.txt", help="the greedy story")
-    story.add_argument("--generated_sentence_high_temp_out", metavar="FILE",
-                       default="generated-sentence-temp-1.txt", help="the sampled story")
-    data = parser.add_argument_group("data, for prompt, finetune and lora")
+    add = parser.add_argument_group("the job").add_argument
+    add("--option", choices=("generate", *KIND), default="generate", help="what to do")
+    add("--use_gpu", action="store_true", help="run on CUDA rather than on the CPU")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32",
+        help="of matrix products; weights and optimizer stay float32")
+    add("--seed", type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"),
+        default=1337, help="of everything random")
+    add("--pretrained-model-path", default="stories42M.pt", metavar="FILE", help="checkpoint")
+    add("--tokenizer", metavar="FILE", help="SentencePiece model; None: tokenizer.model beside the "
+        "checkpoint, or else in this folder")
+    add("--max_sentence_len", type=positive_int, help="cut sentences to this many tokens")
+
+    add = parser.add_argument_group("generate").add_argument
+    add("--prompt", type=checked(str, lambda text: text.encode() or True, "UTF-8 text"),
+        default=PROMPT, help="text to continue")
+    add("--generated_sentence_low_temp_out", default="generated-sentence-temp-0.txt",
+        metavar="FILE", help="the greedy story")
+    add("--generated_sentence_high_temp_out", default="generated-sentence-temp-1.txt",
+        metavar="FILE", help="the sampled story")
+
+    add = parser.add_argument_group("data, for prompt, finetune and lora").add_argument
     for split in ("train", "dev", "test"):
-        data.add_argument(f"--{split}", default=f"data/cfimdb-{split}.txt", metavar="FILE",
-                          help="labelled sentences")
-    data.add_argument("--label-names", default="data/cfimdb-label-mapping.json", metavar="FILE",
-                      help="names of the labels, for prompt")
+        add(f"--{split}", default=f"data/cfimdb-{split}.txt", metavar="FILE",
+            help="labelled sentences")
+    add("--label-names", default="data/cfimdb-label-mapping.json", metavar="FILE",
+        help="names of the labels, for prompt")
     for split in ("dev", "test"):
-        data.add_argument(f"--{split}_out", default=f"cfimdb-{split}-prompting-output.txt",
-                          metavar="FILE", help="predictions; the name must end in "
-                          f"{split}-{{{','.join(KIND.values())}}}-output.txt")
-    data.add_argument("--batch_size", type=positive_int, default=8, metavar="N",
-                      help="sentences a batch")
-    training = parser.add_argument_group("finetune and lora")
-    training.add_argument("--epochs", type=positive_int, default=5, metavar="N",
-                          help="passes over the training data")
-    training.add_argument("--lr", type=positive_number, default=2e-5, metavar="X",
-                          help="learning rate")
-    training.add_argument("--hidden_dropout_prob", default=0.3, metavar="P",
-                          type=checked(float, lambda p: 0 <= p < 1, "probability below 1"),
-                          help="dropout before the classifier layer")
-    training.add_argument("--lora_rank", type=positive_int, default=4, metavar="N",
-                          help="rank of the LoRA matrices")
-    training.add_argument("--lora_alpha", default=1.0, metavar="X",
-                          type=checked(float, math.isfinite, "finite number"),
-                          help="scale of the LoRA update, divided by the rank")
-    training.add_argument("--resume", action="store_true",
-                          help="continue the same, interrupted run after its last finished epoch")
-    args = parser.parse_args(argv)
-    args.filepath = saved_model_path(args)
-    return args
+        add(f"--{split}_out", default=f"cfimdb-{split}-prompting-output.txt", metavar="FILE",
+            help=f"predictions; must end in {split}-{{{','.join(KIND.values())}}}-output.txt")
+    add("--batch_size", type=positive_int, default=8, help="sentences a batch")
+
+    add = parser.add_argument_group("finetune and lora").add_argument
+    add("--epochs", type=positive_int, default=5, help="passes over the training data")
+    add("--lr", type=positive_number, default=2e-5, help="learning rate")
+    add("--hidden_dropout_prob", type=checked(float, lambda p: 0 <= p < 1, "probability below 1"),
+        default=0.3, help="dropout before the classifier layer")
+    add("--lora_rank", type=positive_int, default=4, help="rank of the LoRA matrices")
+    add("--lora_alpha", type=checked(float, math.isfinite, "finite number"), default=1.0,
+        help="scale of the LoRA update, divided by the rank")
+    add("--resume", action="store_true",
+        help="continue the same, interrupted run after its last finished epoch")
+    return parser.parse_args(argv)
 
 
-def saved_model_path(args: argparse.Namespace) -> str:
-    """The assignment's name of the model that a training run saves."""
-    return f"{args.option}-{args.epochs}-{args.lr}.pt"
+def prepare(args: Namespace) -> Namespace:
+    """Fill in defaults, the embedded files included, and refuse output files that would fail later.
 
-
-def resolve(args: argparse.Namespace) -> argparse.Namespace:
-    """Fill in options that are missing; where default files are, name the embedded ones, loudly."""
-    defaults = vars(get_args([]))
-    defaults.pop("filepath")
-    args = argparse.Namespace(**defaults | vars(args))
-    args.filepath = getattr(args, "filepath", saved_model_path(args))
-
-    def is_missing(name: str) -> bool:
-        path = getattr(args, name)
-        return path == defaults[name] and not os.path.exists(path)
-
-    for what, names in (("model", ["pretrained_model_path"]), ("data", list(DATA))):
-        if DEMO.is_dir() and all(map(is_missing, names)):
-            missing = getattr(args, names[0])
-            for name in names:
-                path = DEMO / EMBEDDED[name]
-                inside = path.is_relative_to(Path.cwd())
-                setattr(args, name, str(path.relative_to(Path.cwd()) if inside else path))
-            if what == "model" or args.option != "generate":
-                print(f"*** WARNING: {missing} is not here: using the small embedded {what}, "
-                      f"{getattr(args, names[0])}. The published results do not apply to it.\n"
-                      "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
-    return args
-
-
-def tokenizer_path(args: argparse.Namespace) -> str:
-    """The tokenizer that was named, or else that of the checkpoint."""
-    return args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
-
-
-def check_outputs(args: argparse.Namespace) -> None:
-    """Refuse names of output files that would fail, or be taken for other outputs, later."""
-    if args.option == "generate":
-        outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
-    else:
+    Args:
+        args: may lack options that the assignment does not have.
+    """
+    args = Namespace(**vars(get_args([])) | vars(args))
+    use_embedded(args)
+    # The assignment's name of the saved model.
+    args.filepath = getattr(args, "filepath", f"{args.option}-{args.epochs}-{args.lr}.pt")
+    outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
+    if args.option != "generate":
         outputs = [args.dev_out, args.test_out]
         for split, name in zip(("dev", "test"), outputs):
             ending = f"{split}-{KIND[args.option]}-output.txt"
             if not name.endswith(ending):
                 raise InputError(f"--{split}_out {name}: with --option {args.option} the name must "
                                  f"end in {ending}")
-    if os.path.realpath(outputs[0]) == os.path.realpath(outputs[1]):
-        raise InputError(f"{outputs[0]} and {outputs[1]} are one file; choose two")
     if args.option in ("finetune", "lora"):
         outputs += [args.filepath, resume_path(args)]
-    inputs = [getattr(args, name) for name in (*DATA, "pretrained_model_path")]
-    inputs = {os.path.realpath(path) for path in (*inputs, tokenizer_path(args))}
+    inputs = [getattr(args, name) for files in EMBEDDED.values() for name in files]
+    taken = {os.path.realpath(path) for path in (*inputs, tokenizer_path(args))}
     for name in outputs:
-        path = os.path.realpath(name)
-        if os.path.isdir(path) or path in inputs:
-            raise InputError(f"{name}: is a folder or an input of this run; choose another name")
-        with suppress(FileNotFoundError):
-            os.stat(path)  # raises another OSError where the name is too long
-        is_device = os.path.exists(path) and not os.path.isfile(path)
-        if not is_device and not os.access(os.path.dirname(path), os.W_OK):
-            raise InputError(f"{name}: {os.path.dirname(path)} is not a folder that can be written "
-                             "to; make it, or choose another")
+        if os.path.realpath(name) in taken:
+            raise InputError(f"{name}: is an input or another output of this run; choose another")
+        taken.add(os.path.realpath(name))
+        check_writable(name)
+    return args
+
+
+def use_embedded(args: Namespace) -> None:
+    """Where official files are by default, and none of them is, name the embedded ones, loudly."""
+    defaults = vars(get_args([]))
+    for what, files in EMBEDDED.items():
+        paths = [getattr(args, name) for name in files]
+        if paths != [defaults[name] for name in files] or any(map(os.path.exists, paths)):
+            continue
+        if DEMO.is_dir():
+            vars(args).update({name: str(DEMO / file) for name, file in files.items()})
+            if what == "model" or args.option != "generate":
+                print(f"*** WARNING: {paths[0]} is not here: using the small embedded {what}, "
+                      f"{DEMO / [*files.values()][0]}. The published results do not apply to it.\n"
+                      "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
+
+
+def tokenizer_path(args: Namespace) -> str:
+    """The tokenizer that was named, or else that of the checkpoint."""
+    return args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
+
+
+def resume_path(args: Namespace) -> str:
+    """What --resume continues from. The name of the dev output tells runs apart."""
+    return f"{args.dev_out.removesuffix('.txt')}.resume.pt"
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -233,7 +215,7 @@ class LlamaDataset(Dataset):
     """
 
     def __init__(
-        self, dataset: list[Row], args: argparse.Namespace, eos: bool = False,
+        self, dataset: list[Row], args: Namespace, eos: bool = False,
         tokenizer: Tokenizer | None = None,
     ) -> None:
         self.dataset, self.p, self.eos = dataset, args, eos
@@ -257,11 +239,10 @@ class LlamaDataset(Dataset):
 
     def collate_fn(self, rows: list[Row]) -> dict[str, Any]:
         """`pad_data` as a dict."""
-        token_ids, labels, sents = self.pad_data(rows)
-        return {"token_ids": token_ids, "labels": labels, "sents": sents}
+        return dict(zip(("token_ids", "labels", "sents"), self.pad_data(rows)))
 
 
-def load_data(args: argparse.Namespace, prompt_suffix: str | None = None) -> Data:
+def load_data(args: Namespace, prompt_suffix: str | None = None) -> Data:
     """Read and tokenize all three splits, each sentence once, and check the labels."""
     tokenizer = Tokenizer(args.max_sentence_len, tokenizer_path(args))
     train, num_labels = create_data(args.train, tokenizer, "train", eos=False)
@@ -277,7 +258,7 @@ def load_data(args: argparse.Namespace, prompt_suffix: str | None = None) -> Dat
 
 
 def make_loader(
-    rows: list[Row], args: argparse.Namespace, tokenizer: Tokenizer, shuffle: bool = False
+    rows: list[Row], args: Namespace, tokenizer: Tokenizer, shuffle: bool = False
 ) -> DataLoader:
     """Batches of `--batch_size` rows."""
     dataset = LlamaDataset(rows, args, tokenizer=tokenizer)
@@ -293,35 +274,25 @@ def seed_everything(seed: int = 11711) -> None:
     torch.manual_seed(seed)
 
 
-def open_device(args: argparse.Namespace) -> torch.device:
-    """The device of a job; --dtype bfloat16 is refused where it would only lose accuracy."""
-    # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
-    if args.dtype == "bfloat16" and (args.use_gpu or not bfloat16_is_faster()):
-        raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
-    return pick_device(args.use_gpu)
-
-
-def autocast(args: argparse.Namespace, device: torch.device) -> AbstractContextManager:
-    """Matrix products in --dtype."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=args.dtype == "bfloat16")
-
-
-def fit_to_device(
-    model: torch.nn.Module, llama: Llama, tokenizer: Tokenizer, device: torch.device
-) -> torch.nn.Module:
-    """Move a model to its device, once its `llama` is known to have embeddings for all tokens."""
+def to_device(
+    model: nn.Module, args: Namespace, tokenizer: Tokenizer, device: torch.device
+) -> nn.Module:
+    """Move a model to the device of its job, once its embeddings are known to do for all tokens."""
+    llama = getattr(model, "llama", model)
     if tokenizer.n_words > llama.vocab_size:
         raise InputError(f"{tokenizer.model_path} has {tokenizer.n_words} pieces, the checkpoint "
                          f"embeddings for {llama.vocab_size}: name the tokenizer that belongs to "
                          "the checkpoint with --tokenizer")
     if device.type == "cpu":
         prefer_onednn(llama.params.dim)
+    if args.dtype == "bfloat16":
+        model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
     return model.to(device)
 
 
 @torch.inference_mode()
 def model_eval(
-    dataloader: DataLoader, model: torch.nn.Module, device: torch.device
+    dataloader: DataLoader, model: nn.Module, device: torch.device
 ) -> tuple[float, float, list[int], list[int], list[str]]:
     """Classify all sentences, in the order of the loader.
 
@@ -363,17 +334,14 @@ def write_predictions_to_file(
     print(f"{split} predictions are in {outfile}")
 
 
-def evaluate(
-    args: argparse.Namespace, model: torch.nn.Module, data: Data, device: torch.device
-) -> None:
+def evaluate(args: Namespace, model: nn.Module, data: Data, device: torch.device) -> None:
     """Classify dev and test, write the predictions, and print a report on each."""
     from sklearn.metrics import classification_report
 
     splits = ("dev", data.dev, args.dev_out), ("test", data.test, args.test_out)
     for split, rows, outfile in splits:
-        with autocast(args, device):
-            acc, _, pred, labels, sents = model_eval(
-                make_loader(rows, args, data.tokenizer), model, device)
+        loader = make_loader(rows, args, data.tokenizer)
+        acc, _, pred, labels, sents = model_eval(loader, model, device)
         write_predictions_to_file(split, outfile, acc, pred, sents)
         labels, pred = without_placeholders(labels, pred)
         if labels:
@@ -384,35 +352,32 @@ def evaluate(
 
 # ---------------------------------------------------------------------------- generate and prompt
 
+def load_llama(args: Namespace) -> Llama:
+    """Load the language model onto the device of the job."""
+    device = pick_device(args.use_gpu, args.dtype)
+    llama = load_pretrained(args.pretrained_model_path)
+    print(f"load model from {args.pretrained_model_path}")
+    return to_device(llama, args, Tokenizer(None, tokenizer_path(args)), device)
+
+
 def generate_sentence(
-    args: argparse.Namespace, prefix: str, outfile: str, max_new_tokens: int = 75,
+    args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75,
     temperature: float = 0.0, llama: Llama | None = None,
 ) -> None:
     """Continue a text, print it and write it to a file; `llama` saves loading the model again."""
-    args = resolve(args)
-    tokenizer = Tokenizer(None, tokenizer_path(args))
-    device = open_device(args)
+    args = prepare(args)
     llama = llama or load_llama(args)
-    llama = fit_to_device(llama, llama, tokenizer, device)
-    ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=device)
-    with autocast(args, device):
-        continued = llama.generate(ids, max_new_tokens, temperature)
-    text = tokenizer.decode(continued[0].tolist())
+    tokenizer = Tokenizer(None, tokenizer_path(args))
+    ids = tokenizer.encode(prefix, bos=True, eos=False)
+    ids = torch.tensor([ids], device=llama.output.weight.device)
+    text = tokenizer.decode(llama.generate(ids, max_new_tokens, temperature)[0].tolist())
     with atomic_write(outfile, "w") as file:
         file.write(text)
     print(f"\nTemperature {temperature} (written to {outfile}):\n{text}")
 
 
-def load_llama(args: argparse.Namespace) -> Llama:
-    """Load the checkpoint and say so."""
-    llama = load_pretrained(args.pretrained_model_path)
-    print(f"load model from {args.pretrained_model_path}")
-    return llama
-
-
-def generate(args: argparse.Namespace) -> None:
+def generate(args: Namespace) -> None:
     """Continue the prompt, greedily and by sampling, into two files."""
-    check_outputs(args)
     llama = load_llama(args)
     generate_sentence(args, args.prompt, args.generated_sentence_low_temp_out, llama=llama)
     generate_sentence(args, args.prompt, args.generated_sentence_high_temp_out, temperature=1.0,
@@ -426,73 +391,70 @@ def question(names: list[str]) -> str:
     return f"Is this movie {choices}? This movie is "
 
 
-def test_with_prompting(args: argparse.Namespace) -> None:
+def test_with_prompting(args: Namespace) -> None:
     """Classify dev and test by asking the language model, without any training."""
-    args = resolve(args)
-    check_outputs(args)
-    device = open_device(args)
+    args = prepare(args)
+    device = pick_device(args.use_gpu, args.dtype)
     names = read_label_names(args.label_names)
     data = load_data(args, question(names))
     if len(names) != data.num_labels:
         raise InputError(f"{args.label_names}: {len(names)} names for the {data.num_labels} labels "
                          f"of {args.train}; it needs one for each")
-    config = SimpleNamespace(
-        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path)
-    uncut = Tokenizer(None, data.tokenizer.model_path)  # names are not cut to --max_sentence_len
-    model = LlamaZeroShotClassifier(config, uncut, names)
+    data.tokenizer.max_len = None  # which was for sentences: names are not cut
+    model = LlamaZeroShotClassifier(SimpleNamespace(
+        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path),
+        data.tokenizer, names)
     print(f"load model from {args.pretrained_model_path}")
-    evaluate(args, fit_to_device(model, model.llama, uncut, device), data, device)
+    evaluate(args, to_device(model, args, data.tokenizer, device), data, device)
 
 
 # --------------------------------------------------------------------------------- finetune, lora
 
-def train(args: argparse.Namespace, data: Data | None = None) -> None:
+def train(args: Namespace, data: Data | None = None) -> None:
     """Train all parameters, or LoRA matrices and head, and save the model of the best epoch.
 
     Args:
         data: of `load_data`, where it has been read already.
     """
-    args = resolve(args)
-    check_outputs(args)
-    device = open_device(args)
+    args = prepare(args)
+    device = pick_device(args.use_gpu, args.dtype)
     data = data or load_data(args)
     model, config = make_classifier(args, data, device)
     optimizer = AdamW(trainable(model).values(), lr=args.lr)
     shuffled = make_loader(data.train, args, data.tokenizer, shuffle=True)
     loaders = [make_loader(rows, args, data.tokenizer) for rows in (data.train, data.dev)]
-    options = options_of(args, data.tokenizer)
-    done, best = restore_checkpoint(args, options, model, optimizer)
+    state = load_state(args, data.tokenizer, model, optimizer)
     args.resume = False  # a resumed run saves the same bytes
-    for epoch in range(done, args.epochs):
+    for epoch in range(state["done"], args.epochs):
         started = time.monotonic()
         loss = train_epoch(args, model, optimizer, shuffled, device, epoch)
-        with autocast(args, device):
-            train_acc, *_ = model_eval(loaders[0], model, device)
-            dev_acc, dev_f1, *_ = model_eval(loaders[1], model, device)
-        weights = {name: p.detach().to("cpu", copy=True) for name, p in trainable(model).items()}
-        improved = not dev_acc <= best["dev_acc"]  # also where dev has no labels, and this is NaN
+        (train_acc, *_), (dev_acc, dev_f1, *_) = [
+            model_eval(loader, model, device) for loader in loaders]
+        state |= {
+            "done": epoch + 1, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None,
+            "weights": {name: p.detach().to("cpu", copy=True)
+                        for name, p in trainable(model).items()}}
+        improved = not dev_acc <= state["best_dev_acc"]  # also where dev has no labels: NaN
         if improved:
-            best = {"epoch": epoch, "dev_acc": dev_acc, "weights": weights}
-            save_model(merged(model), optimizer, args, config, args.filepath)
-        save_file(resume_path(args), {
-            "options": options, "done": epoch + 1, "best": best, "weights": weights,
-            "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
+            state |= {"best": epoch, "best_dev_acc": dev_acc, "best_weights": state["weights"]}
+            save_model(merged_copy(model), optimizer, args, config, args.filepath)
+        save_file(resume_path(args), state)
         print(f"epoch {epoch}: train loss :: {loss:.3f}, train acc :: {train_acc:.3f}, dev acc :: "
               f"{dev_acc:.3f}, dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
               f"{', best so far' * improved}")
-    restore_weights(model, best["weights"])
+    model.load_state_dict(model.state_dict() | state["best_weights"])
     # Saved again: another run may have taken the name, which tells neither data nor seed.
-    save_model(merged(model), optimizer, args, config, args.filepath)
-    print(f"epoch {best['epoch']} was the best; its model is in {args.filepath}")
+    save_model(merged_copy(model), optimizer, args, config, args.filepath)
+    print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
 
 
 train_lora = train  # they differ only in what `make_classifier` has trained
 
 
 def make_classifier(
-    args: argparse.Namespace, data: Data, device: torch.device
-) -> tuple[LlamaEmbeddingClassifier, SimpleNamespace]:
+    args: Namespace, data: Data, device: torch.device
+) -> tuple[nn.Module, SimpleNamespace]:
     """A classifier in which just what --option trains asks for gradients, and its configuration."""
     config = SimpleNamespace(
         hidden_dropout_prob=args.hidden_dropout_prob, num_labels=data.num_labels, data_dir=".",
@@ -508,12 +470,12 @@ def make_classifier(
     lora, count, percent = count_lora_parameters(model)
     print(f"train {count:,} parameters on {device}" + f", {lora:,} ({percent:.1f}%) of them LoRA's"
           * (args.option == "lora"))
-    return fit_to_device(model, model.llama, data.tokenizer, device), config
+    return to_device(model, args, data.tokenizer, device), config
 
 
 def train_epoch(
-    args: argparse.Namespace, model: LlamaEmbeddingClassifier, optimizer: AdamW,
-    loader: DataLoader, device: torch.device, epoch: int,
+    args: Namespace, model: nn.Module, optimizer: AdamW, loader: DataLoader, device: torch.device,
+    epoch: int,
 ) -> float:
     """Make one pass over the training data; return the mean loss of a sentence.
 
@@ -523,10 +485,9 @@ def train_epoch(
     model.train()
     total = 0.0
     for step, batch in enumerate(progress(loader, f"train epoch {epoch}")):
-        with autocast(args, device):
-            log_probs = model(batch["token_ids"].to(device))
+        log_probs = model(batch["token_ids"].to(device)).float()
         labels = batch["labels"].to(device)
-        loss = F.nll_loss(log_probs.float(), labels, reduction="sum") / args.batch_size
+        loss = F.nll_loss(log_probs, labels, reduction="sum") / args.batch_size
         total += loss.item() * args.batch_size
         if not math.isfinite(total):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step} of epoch {epoch}")
@@ -538,27 +499,14 @@ def train_epoch(
     return total / len(loader.dataset)
 
 
-def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that ask for a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-@torch.no_grad()
-def restore_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Set the trained parameters."""
-    for name, parameter in trainable(model).items():
-        parameter.copy_(weights[name])
-
-
-def merged(model: torch.nn.Module) -> torch.nn.Module:
-    """The model without LoRA layers: itself, or a copy into which they are merged."""
-    has_lora = any("lora_" in name for name, _ in model.named_parameters())
-    return merge_lora_weights(copy.deepcopy(model)) if has_lora else model
-
-
 def save_model(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, args: argparse.Namespace,
-    config: SimpleNamespace, filepath: str,
+    model: nn.Module, optimizer: torch.optim.Optimizer, args: Namespace, config: SimpleNamespace,
+    filepath: str,
 ) -> None:
     """Save a model for `test`, which needs no `optimizer`, loadable with `weights_only=True`."""
     def plain(namespace: Any) -> dict[str, Any]:
@@ -569,12 +517,32 @@ def save_model(
                          "args": plain(args)})
 
 
-def resume_path(args: argparse.Namespace) -> str:
-    """What --resume continues from. The name of the dev output tells runs apart."""
-    return f"{args.dev_out.removesuffix('.txt')}.resume.pt"
+def load_state(
+    args: Namespace, tokenizer: Tokenizer, model: nn.Module, optimizer: AdamW
+) -> dict[str, Any]:
+    """Where training starts: anew, or with --resume after the last epoch of an interrupted run."""
+    path, options = resume_path(args), fingerprint(args, tokenizer)
+    if not args.resume or not os.path.exists(path):
+        if args.resume:
+            print(f"--resume: there is no {path}; starting from the beginning")
+        elif os.path.exists(path):
+            print(f"{path}: replaced after the first epoch; --resume would have continued that run")
+        return {"options": options, "done": 0, "best_dev_acc": -math.inf}
+    state = load_file(path)
+    before = state.get("options", {}) if isinstance(state, dict) else {}
+    if changed := [name for name, value in options.items() if before.get(name) != value]:
+        raise InputError(f"{path}: that run had another {', '.join(changed)}; use the same options "
+                         "and files, or leave out --resume to start afresh")
+    model.load_state_dict(model.state_dict() | state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    if args.use_gpu:
+        torch.cuda.set_rng_state(state["cuda_rng"])
+    print(f"resume after {state['done']} of {args.epochs} epochs")
+    return state
 
 
-def options_of(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
+def fingerprint(args: Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
     """Everything that determines the result of a training run; files by their SHA-256."""
     names = ("option", "epochs", "lr", "seed", "batch_size", "hidden_dropout_prob",
              "max_sentence_len", "dtype", "use_gpu", "lora_rank", "lora_alpha")
@@ -584,56 +552,24 @@ def options_of(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, Any]
         name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items()}
 
 
-def restore_checkpoint(
-    args: argparse.Namespace, options: dict[str, Any], model: torch.nn.Module, optimizer: AdamW
-) -> tuple[int, dict[str, Any]]:
-    """Bring back what an interrupted run had reached, if --resume asks for it.
-
-    Returns:
-        How many epochs are done, and the best of them.
-    """
-    path = resume_path(args)
-    if not args.resume or not os.path.exists(path):
-        if args.resume or os.path.exists(path):
-            print(f"--resume: there is no {path}; starting from the beginning" if args.resume else
-                  f"{path}: replaced after the first epoch; --resume would have continued that run")
-        return 0, {"epoch": None, "dev_acc": -math.inf}
-    saved = load_file(path)
-    before = saved.get("options") if isinstance(saved, dict) else None
-    if not isinstance(before, dict):
-        raise InputError(f"{path}: not of an interrupted run; leave out --resume to start afresh")
-    if changed := [name for name, value in options.items() if before.get(name) != value]:
-        raise InputError(f"{path}: that run had another {', '.join(changed)}; use the same options "
-                         "and files, or leave out --resume to start afresh")
-    restore_weights(model, saved["weights"])
-    optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["rng"])
-    if args.use_gpu:
-        torch.cuda.set_rng_state(saved["cuda_rng"])
-    print(f"resume after {saved['done']} of {args.epochs} epochs")
-    return saved["done"], saved["best"]
-
-
-def test(args: argparse.Namespace, data: Data | None = None) -> None:
+def test(args: Namespace, data: Data | None = None) -> None:
     """Evaluate the model that `train` has saved on dev and test.
 
     Args:
         data: of `load_data`, where it has been read already.
     """
-    args = resolve(args)
-    check_outputs(args)
-    device = open_device(args)
+    args = prepare(args)
+    device = pick_device(args.use_gpu, args.dtype)
     saved = load_file(args.filepath)
     model = LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
     model.load_state_dict(saved["model"])
     print(f"load model from {args.filepath}")
     data = data or load_data(args)
-    evaluate(args, fit_to_device(model, model.llama, data.tokenizer, device), data, device)
+    evaluate(args, to_device(model, args, data.tokenizer, device), data, device)
 
 
-def train_and_test(args: argparse.Namespace) -> None:
+def train_and_test(args: Namespace) -> None:
     """Train, evaluate the model of the best epoch, and remove what --resume would need."""
-    check_outputs(args)
     data = load_data(args)
     train(args, data)
     test(args, data)
@@ -653,30 +589,27 @@ def main(argv: list[str] | None = None) -> int:
     0: done. 1: training diverged, or memory ran out. 2: bad input. 130: interrupted.
     """
     configure_stdout()
-    args = get_args(argv)
-    started = time.time()
+    args, started = get_args(argv), time.time()
     try:
-        args = resolve(args)
+        args = prepare(args)
         seed_everything(args.seed)
         JOBS[args.option](args)
         return 0
     except KeyboardInterrupt:
-        path, advice = resume_path(args), ""
+        path, advice = resume_path(args), "starts again"
         # An older file may be of another run, which this command cannot resume.
         if os.path.exists(path) and (args.resume or os.path.getmtime(path) >= started):
-            advice = f" with --resume continues from {path}"
-        return fail(PROGRAM, f"interrupted; the same command{advice or ' starts again'}", 130)
+            advice = f"with --resume continues from {path}"
+        status, said = 130, f"interrupted; the same command {advice}"
     except FloatingPointError as error:
-        return fail(PROGRAM, f"training diverged: {error}; try a smaller --lr than {args.lr:g}. "
-                             f"{args.filepath} has the best epoch so far, if one was finished", 1)
+        status, said = 1, f"training diverged: {error}; try a smaller --lr than {args.lr:g}"
     except (OSError, InputError, CheckpointError) as error:
-        return fail(PROGRAM, error)
+        status, said = 2, error
     except (MemoryError, RuntimeError) as error:
-        out_of_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        if not out_of_memory and "DefaultCPUAllocator" not in str(error):
+        if not is_out_of_memory(error):
             raise
-        return fail(PROGRAM, "out of memory; a smaller --batch_size or --max_sentence_len needs "
-                             "less", 1)
+        status, said = 1, "out of memory; a smaller --batch_size or --max_sentence_len needs less"
+    return fail("run_llama.py", said, status)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,22 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
         raise
 
 
+def check_writable(path: str) -> None:
+    """Refuse, before there is anything to write, a path that `atomic_write` cannot write to.
+
+    Raises:
+        OSError, InputError: naming it.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    with suppress(FileNotFoundError):
+        os.stat(target)  # raises another OSError where the name is too long
+    is_device = os.path.exists(target) and not os.path.isfile(target)
+    if os.path.isdir(target) or not (is_device or os.access(folder, os.W_OK)):
+        raise InputError(f"{path}: cannot be written: it is a folder, or {folder} is missing or "
+                         "read-only; choose another name")
+
+
 def save_file(path: str, content: Any) -> None:
     """torch.save, atomically.
 
@@ -176,6 +192,12 @@ def fail(program: str, error: object, status: int = 2) -> int:
     return status
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, CUDA or PyTorch's CPU allocator found no memory."""
+    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
+
+
 def configure_stdout() -> None:
     """Print every line at once, also into a log file, and escape what a terminal cannot show."""
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, nor where it is closed
@@ -197,12 +219,15 @@ def progress(batches: Iterable, title: str) -> Iterator:
 
 # ---------------------------------------------------------------------------------------- devices
 
-def pick_device(use_gpu: bool) -> torch.device:
+def pick_device(use_gpu: bool, dtype: str = "float32") -> torch.device:
     """The CPU, or CUDA where it was asked for, set up as the reference uses it.
 
     Raises:
-        InputError: CUDA was asked for and there is none.
+        InputError: there is no CUDA, or `dtype` is bfloat16 and would only lose accuracy.
     """
+    # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
+    if dtype == "bfloat16" and (use_gpu or not bfloat16_is_faster()):
+        raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
     if not use_gpu:
         return torch.device("cpu")
     if not torch.cuda.is_available():
