@@ -110,15 +110,14 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 
 
 def prepare(args: Namespace) -> Namespace:
-    """Fill in defaults, the embedded files included, and refuse output files that would fail later.
+    """Complete the options of a job, and refuse output files that would fail after the work.
 
-    Args:
-        args: may lack options that the assignment does not have.
+    What the assignment does not have may be missing: it gets its default. `filepath`, where the
+    model is saved, gets the assignment's name for it.
     """
     args = Namespace(**vars(get_args([])) | vars(args))
-    use_embedded(args)
-    # The assignment's name of the saved model.
     args.filepath = getattr(args, "filepath", f"{args.option}-{args.epochs}-{args.lr}.pt")
+    use_embedded(args)
     outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
     if args.option != "generate":
         outputs = [args.dev_out, args.test_out]
@@ -413,8 +412,7 @@ def test_with_prompting(args: Namespace) -> None:
 def train(args: Namespace, data: Data | None = None) -> None:
     """Train all parameters, or LoRA matrices and head, and save the model of the best epoch.
 
-    Args:
-        data: of `load_data`, where it has been read already.
+    `data` saves loading it again.
     """
     args = prepare(args)
     device = pick_device(args.use_gpu, args.dtype)
@@ -462,9 +460,9 @@ def make_classifier(
     model = LlamaEmbeddingClassifier(config)
     print(f"load model from {args.pretrained_model_path}")
     if args.option == "lora":
-        if args.lora_rank > model.llama.params.dim:
+        if args.lora_rank > (dim := model.llama.params.dim):
             raise InputError(f"--lora_rank {args.lora_rank}: must not exceed the model's width, "
-                             f"{model.llama.params.dim}")
+                             f"{dim}")
         model.llama.requires_grad_(False)
         apply_lora(model.llama, args.lora_rank, args.lora_alpha)
     lora, count, percent = count_lora_parameters(model)
@@ -553,11 +551,7 @@ def fingerprint(args: Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def test(args: Namespace, data: Data | None = None) -> None:
-    """Evaluate the model that `train` has saved on dev and test.
-
-    Args:
-        data: of `load_data`, where it has been read already.
-    """
+    """Evaluate the model that `train` has saved on dev and test; `data` saves loading it again."""
     args = prepare(args)
     device = pick_device(args.use_gpu, args.dtype)
     saved = load_file(args.filepath)
