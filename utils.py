@@ -70,9 +70,10 @@ def check_writable(path: str) -> None:
     with suppress(FileNotFoundError):
         os.stat(target)  # raises another OSError where the name is too long
     is_device = os.path.exists(target) and not os.path.isfile(target)
-    if os.path.isdir(target) or not (is_device or os.access(folder, os.W_OK)):
-        raise InputError(f"{path}: cannot be written: it is a folder, or {folder} is missing or "
-                         "read-only; choose another name")
+    if os.path.isdir(target):
+        raise InputError(f"{path}: is a folder; choose another name")
+    if not is_device and not os.access(folder, os.W_OK):
+        raise InputError(f"{path}: {folder} is missing or read-only; make it, or choose another")
 
 
 def save_file(path: str, content: Any) -> None:
