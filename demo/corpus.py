@@ -25,8 +25,7 @@ PRESENT = {"inventors": 0.7, "everyday": 0.15}  # share of stories in the presen
 @cache
 def grammar(group: str, tense: str) -> Grammar:
     """Read the words of all stories and the plots of one group, for "past" or "present"."""
-    other = {"past": "present", "present": "past"}[tense]
-    return Grammar([FOLDER / "words.txt", FOLDER / f"{group}.txt"], keep=tense, drop=other)
+    return Grammar([FOLDER / "words.txt", FOLDER / f"{group}.txt"], tense, ("past", "present"))
 
 
 def story(seed: int, index: int = 0) -> str:
@@ -44,7 +43,8 @@ def story(seed: int, index: int = 0) -> str:
         text = finish(Teller(told, rng.random).tell_plot(told.plots[name]), tense)
         if MIN_WORDS <= text.count(" ") + 1 <= MAX_WORDS:
             return text
-    raise told.plots[name].header.error(f"never makes {MIN_WORDS} to {MAX_WORDS} words")
+    place = told.plots[name].place
+    raise GrammarError(f"{place}: never makes {MIN_WORDS} to {MAX_WORDS} words")
 
 
 def stories(count: int, seed: int = 0) -> Iterator[str]:

@@ -16,44 +16,25 @@ HEADER = re.compile(r"== (rule|table|plot) ([\w ]+)(?:: (.+))?")
 ROW = re.compile(r"(?:@(\S+) )?(?:(\d+)x )?(.*)")  # tag, weight, text
 SLOT = re.compile(r"\{([\w.]+)\}")
 SLOT_OR_CHOICE = re.compile(SLOT.pattern + r"|\[([^][]*)\]")
+Line = tuple[str, str]  # file and line number, for messages, and the text
 
 
 class GrammarError(ValueError):
     """A mistake in a grammar file; the message names file and line."""
 
 
-class Line(NamedTuple):
-    """A line of a file, including the indented lines that continue it."""
-
-    place: str
-    text: str
-
-    def error(self, message: str) -> GrammarError:
-        """Make an error that names file and line."""
-        return GrammarError(f"{self.place}: {message}")
-
-
 class Row(NamedTuple):
     """A row of a table, or a wording, which has a single cell."""
 
     cells: tuple[str, ...]
-    line: Line = Line("", "")
-
-
-class Table(NamedTuple):
-    """Rows under named columns. A row of weight 3 is listed three times."""
-
-    columns: tuple[str, ...]
-    rows: list[Row]
+    columns: tuple[str, ...] = ("text",)
+    place: str = ""
 
 
 class Plot(NamedTuple):
-    """A cast, and the wordings of each beat.
+    """A cast, whose parts have alternative lists of tables to draw from, and wordings by beat."""
 
-    Every part has alternative sources; a source is a list of tables that contribute a row each.
-    """
-
-    header: Line
+    place: str
     cast: list[tuple[str, list[list[str]]]]
     beats: list[list[Row]]
 
@@ -62,131 +43,109 @@ def read_sections(path: Path) -> list[list[Line]]:
     """Cut a file into sections, dropping comments and joining continuation lines."""
     sections: list[list[Line]] = []
     for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        line = Line(f"{path}, line {number}", text.rstrip())
-        if line.text.startswith(" ") and sections:
-            place, start = sections[-1].pop()
-            sections[-1].append(Line(place, f"{start} {line.text.strip()}"))
-        elif line.text.startswith("==") or not sections and re.match("[^#]", line.text):
+        line = (f"{path}, line {number}", text.rstrip())
+        if text.startswith("==") or not sections and re.match("[^#]", text):
             sections.append([line])
-        elif sections and not line.text.startswith("#"):
+        elif text.startswith(" ") and sections:
+            place, start = sections[-1].pop()
+            sections[-1].append((place, f"{start} {text.strip()}"))
+        elif sections and not text.startswith("#"):
             sections[-1].append(line)
     return sections
-
-
-def parse_cast(text: str) -> list[tuple[str, list[list[str]]]]:
-    """Parse `town hero:child|animal+beast`; the part `town` draws from the table `town`."""
-    parts = (part.partition(":") for part in text.split())
-    return [(name, [source.split("+") for source in (sources or name).split("|")])
-            for name, _, sources in parts]
 
 
 class Grammar:
     """The rules, tables and plots of some files, each of which may use those before it.
 
-    Rows tagged `@KEEP` count like any other; rows tagged `@DROP` are left out.
+    A row of weight 3 is listed three times. Of the rows tagged with one of `tags`, only those
+    tagged `keep` count.
 
     Raises:
         GrammarError: a line breaks the notation, or a plot has a slot that nothing fills.
     """
 
-    def __init__(self, paths: Iterable[Path], keep: str = "", drop: str = "") -> None:
-        self.keep, self.drop = keep, drop
+    def __init__(self, paths: Iterable[Path], keep: str = "", tags: Iterable[str] = ()) -> None:
+        self.keep, self.tags = keep, tags
         self.rules: dict[str, list[Row]] = {}
-        self.tables: dict[str, Table] = {}
+        self.tables: dict[str, list[Row]] = {}
         self.plots: dict[str, Plot] = {}
-        for path in paths:
-            for header, *body in read_sections(path):
-                self.add(header, body)
+        for (place, header), *body in chain.from_iterable(map(read_sections, paths)):
+            self.add(place, header, body)
         for plot in self.plots.values():
             self.check_plot(plot)
 
-    def add(self, header: Line, body: list[Line]) -> None:
+    def add(self, place: str, header: str, body: list[Line]) -> None:
         """Add a section."""
-        match = HEADER.fullmatch(header.text)
+        match = HEADER.fullmatch(header)
         if not match or (match[1] == "rule") == bool(match[3]):
-            raise header.error("expected '== rule NAME', '== table NAME: COLUMN / COLUMN' or "
-                               "'== plot NAME: PART PART'")
+            raise GrammarError(f"{place}: expected '== rule NAME', '== plot NAME: PART PART' or "
+                               "'== table NAME: COLUMN / COLUMN'")
         kind, name, rest = match.groups()
         known = {"rule": self.rules, "table": self.tables, "plot": self.plots}[kind]
         if name in known:
-            raise header.error(f"a second {kind} named '{name}'")
-        if not any(line.text for line in body):
-            raise header.error("nothing below this line")
-        if kind == "rule":
-            known[name] = self.rows(header, body)
-        elif kind == "table":
-            known[name] = self.table(header, rest.split(" / "), body)
+            raise GrammarError(f"{place}: a second {kind} named '{name}'")
+        if not any(text for _, text in body):
+            raise GrammarError(f"{place}: nothing below this line")
+        if kind == "plot":
+            known[name] = self.plot(place, rest, body)
         else:
-            known[name] = Plot(header, parse_cast(rest), self.beats(body))
+            known[name] = self.rows(place, body, rest or "text")
 
-    def rows(self, header: Line, body: list[Line], width: int = 1) -> list[Row]:
-        """Read rows of this many cells, each as often as its weight says.
+    def plot(self, place: str, cast: str, body: list[Line]) -> Plot:
+        """Read a plot; a part `town` draws from the table `town`, blank lines separate beats."""
+        sources = [(name, [source.split("+") for source in (tables or name).split("|")])
+                   for name, tables in re.findall(r"([^\s:]+):?(\S*)", cast)]
+        beats = [list(lines) for blank, lines in groupby(body, lambda line: not line[1])
+                 if not blank]
+        return Plot(place, sources, [self.rows(lines[0][0], lines) for lines in beats])
 
-        After a line `?`, silence is as likely as all the other wordings together.
-        """
-        rows, optional = [], bool(body) and body[0].text == "?"
-        for line in body[optional:]:
-            tag, weight, text = ROW.fullmatch(line.text).groups()
-            if tag not in (None, self.keep, self.drop):
-                raise line.error(f"unknown tag @{tag}")
-            if text and tag != self.drop:
-                rows += [Row(self.cells(line, text, width), line)] * int(weight or 1)
+    def rows(self, place: str, body: list[Line], columns: str = "text") -> list[Row]:
+        """Read rows; after a line `?`, silence is as likely as all of them together."""
+        rows, optional = [], body[0][1] == "?"
+        for here, line in body[optional:]:
+            tag, weight, text = ROW.fullmatch(line).groups()
+            if tag not in (None, *self.tags):
+                raise GrammarError(f"{here}: unknown tag @{tag}")
+            if text and tag in (None, self.keep):
+                rows += [self.row(here, text, columns)] * int(weight or 1)
         if not rows:
-            raise header.error(f"nothing is left below this line for @{self.keep}")
-        return rows + [Row(("",), header)] * (len(rows) * optional)
+            raise GrammarError(f"{place}: nothing is left below this line for @{self.keep}")
+        return rows + [Row(("",), place=place)] * (len(rows) * optional)
 
-    def cells(self, line: Line, text: str, width: int) -> tuple[str, ...]:
-        """Split a row into cells; a dash is an empty one."""
+    def row(self, place: str, text: str, header: str) -> Row:
+        """Read a row; a dash is an empty cell, and a last column `+sex` appends a row of `sex`."""
         if stray := re.search(r"[][{}|]", re.sub(r"\[[^][{}]*\]", "", SLOT.sub("", text))):
-            raise line.error(f"'{stray[0]}' is unclosed or misplaced")
-        cells = tuple("" if cell == "-" else cell for cell in re.split(" +/ +", text))
-        if len(cells) != width:
-            raise line.error(f"{len(cells)} columns instead of {width}")
-        return cells
-
-    def beats(self, body: list[Line]) -> list[list[Row]]:
-        """Read beats, which are separated by blank lines."""
-        groups = groupby(body, lambda line: line.text != "")
-        return [self.rows(first, [first, *others]) for filled, (first, *others) in groups if filled]
-
-    def table(self, header: Line, columns: list[str], body: list[Line]) -> Table:
-        """Read a table. The cells of a last column `+sex` name rows of `sex` to append."""
-        rows = self.rows(header, body, len(columns))
-        if not columns[-1].startswith("+"):
-            return Table(tuple(columns), rows)
-        other = self.lookup(header, columns[-1][1:])
-        endings = {row.cells[0]: row.cells for row in other.rows}
-        for i, (cells, line) in enumerate(rows):
-            if cells[-1] not in endings:
-                raise line.error(f"'{cells[-1]}' is no row of table {columns[-1][1:]}")
-            rows[i] = Row(cells[:-1] + endings[cells[-1]], line)
-        return Table((*columns[:-1], *other.columns), rows)
-
-    def lookup(self, line: Line, name: str) -> Table:
-        """Return a table that a line mentions."""
-        if name not in self.tables:
-            raise line.error(f"unknown table '{name}'")
-        return self.tables[name]
+            raise GrammarError(f"{place}: '{stray[0]}' is unclosed or misplaced")
+        *columns, last = header.split(" / ")
+        *cells, end = ("" if cell == "-" else cell for cell in re.split(" +/ +", text))
+        if len(cells) != len(columns):
+            raise GrammarError(f"{place}: {len(cells) + 1} columns instead of {len(columns) + 1}")
+        if not last.startswith("+"):
+            return Row((*cells, end), (*columns, last), place)
+        for other in self.tables.get(last[1:], ()):
+            if other.cells[0] == end:
+                return Row((*cells, *other.cells), (*columns, *other.columns), place)
+        raise GrammarError(f"{place}: '{end}' is no row of a table '{last[1:]}'")
 
     def check_plot(self, plot: Plot) -> None:
         """Check all that a plot can tell; a row may use the facts drawn before it."""
         facts: set[str] = set()
         for name, sources in plot.cast:
-            columns = [{f"{name}.{column}" for table in source
-                        for column in self.lookup(plot.header, table).columns}
-                       for source in sources]
+            if unknown := set(chain(*sources)) - self.tables.keys():
+                raise GrammarError(f"{plot.place}: unknown table '{min(unknown)}'")
+            columns = ({f"{name}.{column}" for table in source
+                        for column in self.tables[table][0].columns} for source in sources)
             facts |= {name} | set.intersection(*columns)  # whichever source is drawn
             for table in chain(*sources):
-                self.check(self.tables[table].rows, facts)
-        for wordings in plot.beats:
-            self.check(wordings, facts)
+                self.check(self.tables[table], facts)
+        self.check(chain(*plot.beats), facts)
 
     def check(self, rows: Iterable[Row], facts: set[str]) -> None:
         """Check that every slot is a fact or a rule, and the same for the rule's wordings."""
         for row in rows:
             for name in set(SLOT.findall(" ".join(row.cells))) - facts:
                 if name not in self.rules:
-                    raise row.line.error(f"unknown slot {{{name}}}")
+                    raise GrammarError(f"{row.place}: unknown slot {{{name}}}")
                 self.check(self.rules[name], facts | {name})
 
 
@@ -211,8 +170,8 @@ class Teller:
 
     def draw(self, name: str, table: str) -> None:
         """Draw a row; its first cell becomes the fact `name`, and each cell `name.column`."""
-        columns, rows = self.grammar.tables[table]
-        for column, cell in zip(columns, self.fresh(rows).cells):
+        row = self.fresh(self.grammar.tables[table])
+        for column, cell in zip(row.columns, row.cells):
             text = self.tell(cell)
             self.facts.setdefault(name, text)
             self.facts[f"{name}.{column}"] = text
@@ -226,10 +185,8 @@ class Teller:
         name, options = match.groups()
         if name is None:
             return self.tell(pick(self.random, options.split("|")))
-        fact = self.facts.get(name)
-        if isinstance(fact, str):
-            return fact
-        return self.tell(self.fresh(fact or self.grammar.rules[name]).cells[0])
+        fact = self.facts[name] if name in self.facts else self.grammar.rules[name]
+        return fact if isinstance(fact, str) else self.tell(self.fresh(fact).cells[0])
 
     def tell_plot(self, plot: Plot) -> str:
         """Draw the cast, then tell the beats."""

@@ -28,8 +28,8 @@ def vowel(word: str) -> bool:
 @cache
 def irregular_verbs() -> dict[str, tuple[str, str]]:
     """Read the past and the third person of the irregular verbs."""
-    rows = Grammar([FOLDER / "verbs.txt"]).tables["verb"].rows
-    return {name: (past, present) for (name, past, present), _ in rows}
+    rows = Grammar([FOLDER / "verbs.txt"]).tables["verb"]
+    return {row.cells[0]: row.cells[1:] for row in rows}
 
 
 @cache
@@ -37,23 +37,14 @@ def inflect(verb: str, tense: str, plural: bool) -> str:
     """Return the third person of a verb: "try" becomes "tries", or "tried" in the past."""
     if plural and verb == "be":
         return "were" if tense == "past" else "are"
-    past, present = irregular_verbs().get(verb) or (regular_past(verb), regular_present(verb))
-    if tense == "past":
-        return past
-    return verb if plural else present
+    past, present = irregular_verbs().get(verb) or regular(verb)
+    return past if tense == "past" else verb if plural else present
 
 
-def regular_past(verb: str) -> str:
-    """Add "ed"."""
+def regular(verb: str) -> tuple[str, str]:
+    """Return the past and the third person: "stop" becomes "stopped" and "stops"."""
     if re.search(r"[^aeiou]y$", verb):
-        return verb[:-1] + "ied"
-    if re.fullmatch(r"[^aeiou]*[aeiou][bdgmnprt]", verb):
-        return verb + verb[-1] + "ed"
-    return verb.removesuffix("e") + "ed"
-
-
-def regular_present(verb: str) -> str:
-    """Add "s"."""
-    if re.search(r"[^aeiou]y$", verb):
-        return verb[:-1] + "ies"
-    return verb + ("es" if re.search(r"(s|x|z|ch|sh|o)$", verb) else "s")
+        return verb[:-1] + "ied", verb[:-1] + "ies"
+    doubled = verb[-1] if re.fullmatch(r"[^aeiou]*[aeiou][bdgmnprt]", verb) else ""
+    past = verb.removesuffix("e") + doubled + "ed"
+    return past, verb + ("es" if re.search(r"(s|x|z|ch|sh|o)$", verb) else "s")

@@ -11,8 +11,8 @@ import io
 import math
 import random
 import sys
-import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import sentencepiece
@@ -30,7 +30,7 @@ from llama import Llama
 from optimizer import AdamW
 from reviews import remarks
 from tokenizer import Tokenizer
-from utils import Parser, atomic_write
+from utils import Parser, atomic_write, save_file
 
 TOKENIZER, MODEL, STATE = HERE / "tokenizer.model", HERE / "stories.pt", HERE / "pretraining.pt"
 
@@ -43,6 +43,7 @@ POOL = 16  # batches are cut from the texts of this many batches, sorted by leng
 REMARKS = 0.4  # share of texts that are film remarks; the others are stories
 PEAK_LR, WARMUP, FLOOR = 3e-3, 200, 0.05  # FLOOR: final learning rate as a share of the peak
 HELD_OUT, HELD_OUT_SEED = 256, 1  # stories for validation; training uses seed 0
+SAVE_EVERY = 200  # steps
 
 
 def train_tokenizer() -> None:
@@ -58,22 +59,17 @@ def train_tokenizer() -> None:
         file.write(model.getvalue())
 
 
-def save(path: Path, content: dict) -> None:
-    """Write a checkpoint atomically."""
-    with atomic_write(path) as file:
-        torch.save(content, file)
-
-
 def batches(tokenizer: Tokenizer, first: int) -> Iterator[torch.Tensor]:
     """Yield batches from number `first` on, (BATCH, seqlen), endlessly and reproducibly."""
     film = list(remarks(60_000, seed=0))
-    for pool in range(first // POOL, sys.maxsize):
+    for pool in count(first // POOL):
         rng = random.Random(pool)
         texts = [rng.choice(film) if rng.random() < REMARKS else story(0, pool * BATCH * POOL + i)
                  for i in range(BATCH * POOL)]
         cut = cut_batches(tokenizer, texts)
         rng.shuffle(cut)
-        yield from cut[first % POOL:] if pool == first // POOL else cut
+        yield from cut[first % POOL:]
+        first = 0
 
 
 def cut_batches(tokenizer: Tokenizer, texts: list[str]) -> list[torch.Tensor]:
@@ -109,17 +105,13 @@ def learning_rate(step: int, steps: int) -> float:
     return PEAK_LR * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def pretrain(steps: int, device: torch.device) -> tuple[Llama, float]:
-    """Train for this many steps in all, resuming from `pretraining.pt` if there is one.
-
-    Returns:
-        The model, and its loss on held-out stories.
-    """
+def pretrain(steps: int, device: torch.device) -> Llama:
+    """Train for this many steps in all, resuming from `pretraining.pt` if there is one."""
     torch.manual_seed(SEED)
     tokenizer = Tokenizer(tokenizer_model=str(TOKENIZER))
     model = Llama(SHAPE).to(device)
     optimizer = AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, max_grad_norm=1.0)
-    first, saved = 0, time.monotonic()
+    first = 0
     if STATE.exists():
         state = torch.load(STATE, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
@@ -127,20 +119,18 @@ def pretrain(steps: int, device: torch.device) -> tuple[Llama, float]:
         first = state["step"]
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="pretraining", mininterval=5)
     for step, ids in zip(bar, batches(tokenizer, first)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps)
         loss = loss_of(model, ids.to(device), tokenizer.pad_id)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-        if time.monotonic() - saved > 120 or step + 1 == steps:
-            bar.write(f"step {step + 1:,}: held-out loss "
-                      f"{held_out_loss(model, tokenizer, device):.4f}")
-            save(STATE, {"step": step + 1, "model": model.state_dict(),
-                         "optimizer": optimizer.state_dict()})
-            saved = time.monotonic()
-    return model.cpu(), held_out_loss(model.cpu(), tokenizer, torch.device("cpu"))
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            held_out = held_out_loss(model, tokenizer, device)
+            bar.write(f"step {step + 1:,}: held-out loss {held_out:.4f}")
+            save_file(STATE, {"step": step + 1, "model": model.state_dict(),
+                              "optimizer": optimizer.state_dict()})
+    return model.cpu()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -151,12 +141,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not STATE.exists():
         train_tokenizer()
-    model, loss = pretrain(args.steps, torch.device("cuda" if args.use_gpu else "cpu"))
+    model = pretrain(args.steps, torch.device("cuda" if args.use_gpu else "cpu"))
     weights = {name: p.detach().half() for name, p in model.named_parameters()}
-    save(MODEL, {"model": weights, "model_args": vars(model.config)})
+    save_file(MODEL, {"model": weights, "model_args": vars(model.config)})
     STATE.unlink()
-    print(f"Held-out loss {loss:.4f} nats per token; wrote {MODEL} "
-          f"({MODEL.stat().st_size:,} bytes) and {TOKENIZER}")
+    print(f"wrote {TOKENIZER} and {MODEL} ({MODEL.stat().st_size:,} bytes)")
 
 
 if __name__ == "__main__":

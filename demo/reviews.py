@@ -39,7 +39,7 @@ FACTS = "hero friend scene title genre day guest sweets hall place length".split
 TABLES = {  # how the first cell looks, and which slots this module fills
     "clause": (r"-?[012]", "noun they its adj good bad verb deed fault"),
     "verdict": (r"-?[012]", "about adj good bad"),
-    "join": (r"-?\d( -?\d){0,2}", "A B C"),
+    "join": (r"-?\d( -?\d){0,2}", ""),  # A, and B and C if there are as many numbers
     "frame": (r"any|aspect", "sentence"),
     "aspect": (r".*", "its"),
 }
@@ -60,16 +60,14 @@ def weighted_mean(values: list[float], weights: list[float]) -> float:
 @cache
 def grammar(side: str) -> Grammar:
     """Read and check the grammar of the training sets ("train") or of dev and test ("held")."""
-    other = {"train": "held", "held": "train"}[side]
-    found = Grammar([FOLDER / "reviews.txt"], keep=side, drop=other)
+    found = Grammar([FOLDER / "reviews.txt"], side, ("train", "held"))
     facts = {*FACTS, "genre.many"}
     for name, (form, slots) in TABLES.items():
-        for row in found.tables[name].rows:
+        for row in found.tables[name]:
             if not re.fullmatch(form, row.cells[0]):
-                raise row.line.error(f"'{row.cells[0]}' does not match {form}")
-        found.check(found.tables[name].rows, facts | set(slots.split()))
-    for row in found.tables["join"].rows:
-        found.check([row], set("ABC"[:len(row.cells[0].split())]))
+                raise GrammarError(f"{row.place}: '{row.cells[0]}' does not match {form}")
+            filled = "ABC"[:len(row.cells[0].split())] if name == "join" else slots.split()
+            found.check([row], facts.union(filled))
     for wordings in found.rules.values():
         found.check(wordings, facts | {"sentence"})
     return found
@@ -78,18 +76,11 @@ def grammar(side: str) -> Grammar:
 @cache
 def clauses(grammar: Grammar, table: str, side: int) -> list[Row]:
     """List the clauses that can take the side; {adj} and {verb} turn a clause to either side."""
-    found = []
-    for row in grammar.tables[table].rows:
+    def fits(row: Row) -> bool:
         factor, turns = int(row.cells[0]), re.search(r"\{(adj|verb)\}", row.cells[1])
-        if bool(factor) == bool(side) and (factor * side >= 0 or turns):
-            found.append(row)
-    return found
+        return bool(factor) == bool(side) and (factor * side >= 0 or turns is not None)
 
-
-@cache
-def listed(cell: str) -> tuple[Row, ...]:
-    """Turn the phrases between the commas of a cell into rows."""
-    return tuple(Row((phrase,)) for phrase in cell.split(", ") if phrase)
+    return list(filter(fits, grammar.tables[table]))
 
 
 class Critic(Teller):
@@ -97,7 +88,7 @@ class Critic(Teller):
 
     def __init__(self, random: Callable[[], float], split: str) -> None:
         super().__init__(grammar("train" if split == "train" else "held"), random)
-        self.tables = {name: table.rows for name, table in self.grammar.tables.items()}
+        self.tables = self.grammar.tables
         self.whole = self.tables["whole"][0]
         for name in FACTS:
             self.draw(name, name)
@@ -106,7 +97,8 @@ class Critic(Teller):
         """Write a clause that praises (side 1), blames (-1) or does neither (0): value and text."""
         table = "verdict" if aspect is self.whole else "clause"
         factor, text = self.fresh(clauses(self.grammar, table, side)).cells
-        singular, plural, good, bad, deeds, faults = map(listed, aspect.cells)
+        singular, plural, good, bad, deeds, faults = (
+            [Row((phrase,)) for phrase in cell.split(", ") if phrase] for cell in aspect.cells)
         noun, praise = self.fresh(singular + plural), side * int(factor) > 0
         self.facts |= {
             "noun": noun.cells[0], "good": good, "bad": bad, "deed": deeds, "fault": faults,
@@ -117,18 +109,16 @@ class Critic(Teller):
         told = self.tell(text)
         return side * abs(int(factor)), told.replace("~", "^") if noun in plural else told
 
-    def sentence(
-        self, side: int, plain: bool = False, whole: bool | None = None
-    ) -> tuple[float, str]:
+    def sentence(self, side: int, plain: bool, whole: bool | None) -> tuple[float, str]:
         """Write a sentence that takes the side: score and text.
 
         Args:
-            plain: all its clauses take that side.
-            whole: one of its clauses is about the whole film; None leaves it to chance.
+            plain: whether all its clauses have to take that side.
+            whole: whether one of its clauses is about the whole film; None leaves it to chance.
         """
         numbers, text = self.fresh([row for row in self.tables["join"] if "-" not in row.cells[0]
                                     or side and not plain]).cells
-        weights = [abs(float(number)) for number in numbers.split()]
+        weights = [abs(int(number)) for number in numbers.split()]
         sides = [-side if number.startswith("-") else side for number in numbers.split()]
         aspects = [self.fresh(self.tables["aspect"])] * len(sides)
         if 0 not in weights:  # hearsay and truth are about the same aspect, other clauses are not
@@ -144,7 +134,7 @@ class Critic(Teller):
         """Write a review of one sentence that takes the side: score, and the sentence in a list."""
         self.facts["about"] = self.tell(" about {hero} and {friend}")
         scope, text = self.fresh(self.tables["frame"]).cells
-        score, sentence = self.sentence(side, whole=False if scope == "aspect" else None)
+        score, sentence = self.sentence(side, False, False if scope == "aspect" else None)
         return score, [self.framed(text, sentence)]
 
     def long(self, side: int) -> tuple[float, list[str]]:
@@ -155,8 +145,7 @@ class Critic(Teller):
         for role, sign in re.findall(r"\{(\w+)\}([+-]?)", plan):
             text = ""
             if sign:
-                score, text = self.sentence(side if sign == "+" else -side, role != "both",
-                                            role == "end")
+                score, text = self.sentence(int(sign + "1") * side, role != "both", role == "end")
                 scores.append(score)
                 weights.append(ROLES[role])
             sentences.append(self.framed(f"{{{role}}}", text))
@@ -168,10 +157,7 @@ class Critic(Teller):
         return finish(self.tell(frame), "present")
 
     def review(self, kind: int, side: int = 0) -> tuple[float, list[str]]:
-        """Write a review in the style of the set with `kind` classes: score and sentences.
-
-        It takes the side 1 or -1; 0 leaves the side to chance.
-        """
+        """Write a review for the set of `kind` classes; side 0 leaves the side to chance."""
         if kind == 2:
             return self.long(side or (-1 if self.random() < 0.5 else 1))
         return self.short(side or int(3 * self.random()) - 1)
@@ -195,16 +181,11 @@ def collect(kind: int, split: str, taken: set[str]) -> list[tuple[int, str]]:
 
 
 @cache
-def everything() -> tuple[dict[tuple[int, str], list[tuple[int, str]]], frozenset[str]]:
-    """Write the six sets. The second value holds all their sentences."""
+def everything() -> tuple[dict[tuple[int, str], list[tuple[int, str]]], set[str]]:
+    """Write the six sets, by number of classes and split. The other value is their sentences."""
     taken: set[str] = set()
     sets = {(kind, split): collect(kind, split, taken) for kind in SIZES for split in SIZES[kind]}
-    return sets, frozenset(taken)
-
-
-def reviews(kind: int, split: str) -> list[tuple[int, str]]:
-    """Labels and reviews of a set: kind 5 or 2 (classes), split "train", "dev" or "test"."""
-    return list(everything()[0][kind, split])
+    return sets, taken
 
 
 def remarks(count: int, seed: int = 0) -> Iterator[str]:
@@ -229,8 +210,8 @@ def files() -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the files."""
-    parser = Parser(prog="reviews.py", description="Write the two review sets.")
+    """Write the two review sets."""
+    parser = Parser(prog="reviews.py", description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR",
                         help="an existing folder (default: the one of this program)")
     folder = parser.parse_args(argv).out

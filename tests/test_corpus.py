@@ -10,14 +10,9 @@ import pytest
 import corpus
 import engine
 import english
+from run_llama import PROMPT
 
-PROMPT = (
-    "Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, succeeds "
-    "in animating a creature assembled from"
-)
 SHIPPED = "473d0eb2f903d03ca74bad8e9d8ae5a40cb12ba5a18a91e5aad3455767e8c33a"
-
-# ---------------------------------------------------------------- the engine
 
 HEAD = """# A comment.
 == table sex: sex / he
@@ -31,7 +26,7 @@ Ben / m
 
 def read(path, text: str) -> engine.Grammar:
     path.write_text(text)
-    return engine.Grammar([path], keep="past", drop="present")
+    return engine.Grammar([path], "past", ("past", "present"))
 
 
 @pytest.mark.parametrize("sections, expected", [
@@ -60,25 +55,17 @@ def test_plot_tells_what_the_notation_says(tmp_path, sections, expected):
     (8, "== rul r\na", "expected '== rule NAME'"),
     (8, "== rule r: a\na", "expected '== rule NAME'"),
     (8, "== table t\na", "expected '== rule NAME'"),
-    (8, "== plot p\na", "expected '== rule NAME'"),
     (10, "== rule r\na\n== rule r\nb", "a second rule named 'r'"),
-    (8, "== rule r\n\n# a\n", "nothing below this line"),
-    (8, "== table t: name\n== rule r\na", "nothing below this line"),
-    (8, "== plot p: child\n\n", "nothing below this line"),
+    (8, "== table t: name\n\n# a\n== rule r\na", "nothing below this line"),
     (11, "== plot p: child\na\n\n?\n\nb", "nothing is left below this line"),
     (8, "== rule r\n@present a", "nothing is left below this line for @past"),
     (9, "== rule r\n@pats a", "unknown tag @pats"),
     (10, "== rule r\na\nb [c|d", "'['"),
     (9, "== rule r\na|b]", "'|'"),
-    (9, "== rule r\n[a [b]]", "'['"),
-    (9, "== rule r\n{child", "'{'"),
     (9, "== rule r\n[{child|a]", "'['"),
     (10, "== table t: name / kind\na / b\nc", "1 columns instead of 2"),
-    (9, "== table t: name\na\n  b / c", "2 columns instead of 1"),
-    (9, "== table t: name / +sex\nMia / g", "'g' is no row of table sex"),
-    (8, "== table t: name / +hat\nMia / f", "unknown table 'hat'"),
+    (9, "== table t: name / +sex\nMia / g", "'g' is no row of a table 'sex'"),
     (8, "== plot p: child|hat\na", "unknown table 'hat'"),
-    (9, "== plot p: child\n{chidl}", "unknown slot {chidl}"),
     (9, "== plot p: child\n[a|{child.age}]", "unknown slot {child.age}"),
     (9, "== rule r\n{hat}\n\n== plot p: child\n{r}", "unknown slot {hat}"),
     (9, "== table hat: name\n{child}'s\n\n== plot p: hat child\na", "unknown slot {child}"),
@@ -91,19 +78,14 @@ def test_mistake_is_reported_with_file_and_line(tmp_path, line, sections, messag
     assert message in str(caught.value)
 
 
-def test_text_before_the_first_section_is_a_mistake(tmp_path):
-    with pytest.raises(ValueError, match="line 3: expected"):
-        read(tmp_path / "words.txt", "# A comment.\n\nhello\n" + HEAD)
-
-
 def test_command_prints_stories_and_reports_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
     assert corpus.main(["--count", "2", "--seed", "3"]) == 0
     assert capsys.readouterr().out == "".join(f"{text}\n" for text in corpus.stories(2, seed=3))
     monkeypatch.setattr(corpus, "FOLDER", tmp_path)
-    (tmp_path / "words.txt").write_text("== rule r\n[")
+    (tmp_path / "words.txt").write_text("# Text before the first section is a mistake.\n\nhello\n")
     corpus.grammar.cache_clear()
     assert corpus.main([]) == 2
-    assert re.fullmatch(r"corpus.py: .*words.txt, line 2: '\[' is .*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"corpus.py: .*words.txt, line 3: expected .*\n", capsys.readouterr().err)
 
 
 def test_plot_that_is_too_short_is_a_mistake(tmp_path, monkeypatch):
@@ -113,22 +95,19 @@ def test_plot_that_is_too_short_is_a_mistake(tmp_path, monkeypatch):
         corpus.story(0)
 
 
-# ---------------------------------------------------------------- the stories
-
-
 @pytest.fixture(scope="module")
 def told() -> list[str]:
-    """Enough stories to meet every wording many times."""
+    """Tell enough stories to meet every wording many times."""
     return list(corpus.stories(4000, seed=5))
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z']+", text.lower()))
 
 
 def narrated(text: str) -> set[str]:
-    """The words of a story without its dialogue."""
-    return set(words(re.sub(r'"[^"]*"', "", text)))
+    """Return the words of a story without its dialogue."""
+    return words(re.sub(r'"[^"]*"', "", text))
 
 
 def test_stories_are_those_that_the_embedded_model_was_trained_on(told):
@@ -143,8 +122,8 @@ def test_stories_are_those_that_the_embedded_model_was_trained_on(told):
     ("a useful hat, a unicorn, a bear, a one", "past", "A useful hat, a unicorn, a bear, a one"),
     ("~try, ~stop, ~open, ~love, ~be, ~go", "past", "Tried, stopped, opened, loved, was, went"),
     ("~try, ~catch, ~play, ~have", "present", "Tries, catches, plays, has"),
-    ("^be, ^go. they ^be", "past", "Were, went. They were"),
-    ("^be, ^go. they ^be", "present", "Are, go. They are"),
+    ("^go. they ^be", "past", "Went. They were"),
+    ("^go. they ^be", "present", "Go. They are"),
     ('"no," ~say she.  "i  ~can not." "oh?" ', "past", '"No," said she. "I could not." "Oh?"'),
     ("it ~can not", "present", "It cannot"),
 ])
@@ -169,10 +148,9 @@ def test_spelling_and_punctuation_are_right(told, fault):
 
 def test_a_story_has_120_to_250_words_and_keeps_its_tense(told):
     past = set("was were had said could would did went came took gave knew saw ran began".split())
-    present = {"is", "are", "has", "says", "asks", "goes", "comes", "takes", "looks", "knows"}
+    present = set("is are has says asks goes comes takes looks knows".split())
     for text in told:
-        used = narrated(text)
-        assert not (used & past and used & present), (used & past, used & present, text)
+        assert past.isdisjoint(narrated(text)) or present.isdisjoint(narrated(text)), text
         assert 120 <= len(text.split()) <= 250, text
 
 
@@ -186,7 +164,7 @@ def test_creatures_and_both_tenses_have_their_share(told):
 
 def test_vocabulary_is_moderate_and_covers_the_prompt(told):
     text = " ".join(told)
-    assert 1800 < len(set(words(text))) < 4000
-    assert set(words(PROMPT)) <= set(words(text))
+    assert 1800 < len(words(text)) < 4000
+    assert words(PROMPT) <= words(text)
     for turn in ("obsessed with uncovering the secrets of", "succeeds in animating a creature"):
         assert text.count(turn) >= 5
