@@ -1,6 +1,6 @@
 """Measure this project against the textbook version of the same computations.
 
-    python benchmarks/bench.py --output table.md
+    python benchmarks/bench.py | tee table.md
 
 Both run in one process and in turn, on the same batches and the same seeded weights of stories42M's
 shape; a ratio is the median over rounds of a textbook time divided by the time that follows it.
@@ -10,6 +10,7 @@ Before that both train for a few steps, and have to arrive at the same losses an
 import argparse
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -25,45 +26,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from workloads import (
-    BFLOAT16,
-    JOBS,
-    NEW_TOKENS,
-    OURS,
-    PROMPT,
-    ROOT,
-    TEXTBOOK,
-    VARIANTS,
-    Batch,
-    LlamaConfig,
-    Tokenizer,
-    Training,
-    make_batches,
-    make_work,
-    needed_flops,
-    official,
-    pick_device,
-    products,
-    save_seeded,
-    variants_for,
-)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+import workloads
+from config import LlamaConfig
+from run_llama import PROMPT
+from tokenizer import Tokenizer
+from utils import pick_device, positive_int
+from workloads import BFLOAT16, JOBS, NEW_TOKENS, OURS, TEXTBOOK, TRAINING
 
 SAME = 1e-4  # relative; float32 sums in another order differ by less after a few steps
-STEPS = 3  # optimizer steps of the comparison
+STEPS, ROWS = 3, 8  # optimizer steps of the comparison, and rows in each of its batches
+Result = dict[str, Any]  # times or memory by variant, and what goes with them
 
-
-def matmul_peak(device: torch.device, variant: str) -> float:
-    """The most FLOP/s of ten products of two 2048 x 2048 matrices."""
-    a = torch.randn(2048, 2048, device=device)
-    a = a.bfloat16() if variant == BFLOAT16 else a
-    with products(variant, device):
-        return 2 * 2048**3 / min(timed(lambda: a @ a, device) for _ in range(10))
-
-
-# ------------------------------------------------------------------------------------ measurements
 
 def timed(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds."""
+    """Measure seconds."""
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronize()
     started = time.perf_counter()
@@ -72,22 +51,32 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def matmul_peak(device: torch.device, variant: str) -> float:
+    """Measure the most FLOP/s of ten products of two 2048 x 2048 matrices."""
+    a = torch.randn(2048, 2048, device=device)
+    a = a.bfloat16() if variant == BFLOAT16 else a
+    with workloads.products(variant, device):
+        return 2 * 2048**3 / min(timed(lambda: a @ a, device) for _ in range(10))
+
+
 def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Relative to the largest of theirs."""
+    """Compute the largest difference, relative to the largest of theirs."""
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def differences(works: dict[str, Any], batches: list[Batch], rows: int) -> dict[str, float]:
-    """How far each variant's losses and scores are from the textbook's, after the same steps.
+def differences(
+    works: dict[str, workloads.Work], batches: list[workloads.Batch]
+) -> dict[str, float]:
+    """Compute how far the losses and scores of each variant are from the textbook's.
 
     Raises:
         ValueError: float32 differs by more than rounding, or predicts something else.
     """
     results = {}
     for variant, work in works.items():
-        results[variant] = [work(ids[:rows], labels[:rows]) for ids, labels in batches[:STEPS]]
-        if isinstance(work, Training):
-            results[variant].append(work.scores(batches[0][0][:rows]))
+        results[variant] = [work(ids[:ROWS], labels[:ROWS]) for ids, labels in batches]
+        if work.kind in TRAINING:
+            results[variant].append(work.scores(batches[0][0][:ROWS]))
     apart = {variant: max(map(largest_difference, results[variant], results[TEXTBOOK]))
              for variant in works if variant != TEXTBOOK}
     same = all(torch.equal(ours.argmax(-1), theirs.argmax(-1))
@@ -98,76 +87,62 @@ def differences(works: dict[str, Any], batches: list[Batch], rows: int) -> dict[
     return apart
 
 
-def measure(job: str, run: SimpleNamespace) -> dict[str, Any]:
-    """Times of all variants in turn: seconds per round and variant, and what goes with them."""
+def measure(job: str, run: SimpleNamespace) -> Result:
+    """Time all variants in turn, after one round to warm up."""
     kind, data = JOBS[job]
-    if kind == "generate":
-        batches = [(torch.randint(4, 200, (1, 33)), torch.zeros(1))] * (run.rounds + 1)
-    else:
-        batches = make_batches(data, kind == "prompt", max(run.rounds + 1, STEPS), run.tokenizer,
-                               run.quick)
-    batches = [(ids.to(run.device), labels.to(run.device)) for ids, labels in batches]
-    works = {variant: make_work(kind, data, variant, run) for variant in run.variants}
-    if isinstance(works[OURS], Training):
+    batches = workloads.make_batches(kind, data, max(run.rounds + 1, STEPS), run)
+    works = {variant: workloads.Work(kind, data, variant, run) for variant in run.variants}
+    if kind in TRAINING:
         for work in works.values():  # the same head, and LoRA matrices
             work.model.load_state_dict(works[OURS].model.state_dict())
     if run.device.type == "cuda":
         torch.set_float32_matmul_precision("highest")  # TF32 would hide a difference
-    apart = differences(works, batches if kind != "generate" else batches[:1], rows=8)
+    apart = differences(works, batches[:1 if kind == "generate" else STEPS])
     pick_device(run.device.type == "cuda")  # TF32 again, for both
-    seconds: dict[str, list[float]] = {variant: [] for variant in works}
-    for i, batch in enumerate(tqdm(batches[:run.rounds + 1], job, leave=False, disable=None)):
-        for variant, work in works.items():
-            elapsed = timed(partial(work, *batch), run.device)
-            if i > 0:  # the first round warms up
-                seconds[variant].append(elapsed)
-    counted = [ids.shape for ids, _ in batches[1:run.rounds + 1]]
-    tokens = [NEW_TOKENS if kind == "generate" else bs * seqlen for bs, seqlen in counted]
-    flops = [needed_flops(run.shape, kind, *size) for size in counted]
-    return {"seconds": seconds, "apart": apart, "tokens": tokens, "flops": flops}
+    rounds = [{variant: timed(partial(work, *batch), run.device) for variant, work in works.items()}
+              for batch in tqdm(batches[:run.rounds + 1], job, leave=False, disable=None)][1:]
+    sizes = [ids.shape for ids, _ in batches[1:run.rounds + 1]]
+    return {"rounds": rounds, "apart": apart,
+            "tokens": [NEW_TOKENS if kind == "generate" else size.numel() for size in sizes],
+            "flops": [workloads.needed_flops(run.shape, kind, *size) for size in sizes]}
 
 
-def measure_process(run: SimpleNamespace) -> dict[str, Any]:
-    """Seconds of the whole command, from start to end, in turn."""
-    python, here = sys.executable, Path(__file__).resolve().parent
-    model = ["--pretrained-model-path", run.checkpoint, "--tokenizer",
-             run.tokenizer.model_path]
+def measure_process(job: str, run: SimpleNamespace) -> Result:
+    """Time the whole command, from start to end, in turn."""
+    files = [run.checkpoint, run.tokenizer.model_path]
     commands = {
-        TEXTBOOK: [python, str(here / "textbook.py"), run.checkpoint, run.tokenizer.model_path,
-                   PROMPT],
-        OURS: [python, str(ROOT / "run_llama.py"), "--option", "generate", *model]}
-    folder = os.path.dirname(run.checkpoint)
-    seconds: dict[str, list[float]] = {variant: [] for variant in commands}
-    for _ in tqdm(range(run.rounds), "--option generate", leave=False, disable=None):
-        for variant, command in commands.items():
-            call = partial(subprocess.run, command, cwd=folder, check=True, capture_output=True)
-            seconds[variant].append(timed(call, torch.device("cpu")))
-    return {"seconds": seconds, "apart": {}}
+        TEXTBOOK: [ROOT / "benchmarks" / "textbook.py", *files, PROMPT],
+        OURS: [ROOT / "run_llama.py", "--option", "generate",
+               "--pretrained-model-path", files[0], "--tokenizer", files[1]]}
+    call = partial(subprocess.run, cwd=Path(run.checkpoint).parent, check=True, capture_output=True)
+    return {"rounds": [
+        {variant: timed(partial(call, [sys.executable, *command]), torch.device("cpu"))
+         for variant, command in commands.items()}
+        for _ in tqdm(range(run.rounds), job, leave=False, disable=None)]}
 
 
-def measure_memory(job: str, run: SimpleNamespace) -> dict[str, Any]:
-    """Peak memory in GB of two training steps, each variant in a process of its own."""
-    command = [sys.executable, __file__, "--jobs", job, "--checkpoint", run.checkpoint]
-    command += ["--quick"] * run.quick
-    if run.tokenizer:
+def measure_memory(job: str, run: SimpleNamespace) -> Result:
+    """Measure the peak memory of training, each variant in a process of its own."""
+    command = [sys.executable, __file__, "--jobs", job] + ["--quick"] * run.quick
+    if run.tokenizer.model_path:
         command += ["--tokenizer", run.tokenizer.model_path]
-    variants = tqdm(run.variants, job, leave=False, disable=None)
-    return {"memory": {variant: float(subprocess.run(
-        [*command, "--variant", variant], check=True, stdout=subprocess.PIPE, text=True).stdout)
-        for variant in variants}}
+    command += ["--peak-memory", run.device.type, run.checkpoint]
+    call = partial(subprocess.run, check=True, stdout=subprocess.PIPE, text=True)
+    return {"memory": {variant: float(call([*command, variant]).stdout)
+                       for variant in tqdm(run.variants, job, leave=False, disable=None)}}
 
 
 def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
-    """Peak memory of this process in GB (of the GPU's, if there is one) after two steps.
+    """Measure the peak memory of this process, or of its GPU, in GB after two training steps.
 
     They are on the longest of 100 batches, since that one decides how much a run needs.
     """
-    kind = "lora" if "LoRA" in job else "finetune"
-    batches = make_batches("CFIMDB", False, 100, run.tokenizer, run.quick)
-    batch = max(batches, key=lambda batch: batch[0].shape[1])
-    work = make_work(kind, "CFIMDB", variant, run)
+    kind, data = "lora" if "LoRA" in job else "finetune", JOBS[job][1]
+    batches = workloads.make_batches(kind, data, 100, run)
+    longest = max(batches, key=lambda batch: batch[0].shape[1])
+    work = workloads.Work(kind, data, variant, run)
     for _ in range(2):
-        work(*(tensor.to(run.device) for tensor in batch))
+        work(*longest)
     if run.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status")
@@ -176,33 +151,14 @@ def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS: bytes
 
 
-def profile(job: str, run: SimpleNamespace) -> None:
-    """Print where the time of one batch goes, in the textbook version and in this one."""
-    kind, data = JOBS[job]
-    ids, labels = make_batches(data, kind == "prompt", 1, run.tokenizer, run.quick)[0]
-    for variant in (TEXTBOOK, OURS):
-        work = make_work(kind, data, variant, run)
-        work(ids, labels)  # warms up
-        with torch.profiler.profile() as profiler:
-            work(ids, labels)
-        rows = sorted(profiler.key_averages(), key=lambda row: -row.self_cpu_time_total)
-        total = sum(row.self_cpu_time_total for row in rows)
-        print(f"{job}, {variant}: {total / 1e6:.2f} s for {ids.numel():,} padded tokens")
-        for row in rows[:10]:
-            share = row.self_cpu_time_total / total
-            print(f"{share:>7.1%} {row.count:>6} x {row.key.removeprefix('aten::')}")
-
-
-# ---------------------------------------------------------------------------------------- the table
-
-def row(job: str, variant: str, result: dict[str, Any], peaks: dict[str, float]) -> str:
-    """One line of the table: what one variant did in one job."""
+def row(job: str, variant: str, result: Result, peaks: dict[str, float]) -> str:
+    """Write one line of the table: what one variant did in one job."""
     if "memory" in result:
         used = result["memory"]
         return (f"| {job} | {variant} | | {used[variant] / used[TEXTBOOK]:.2f}× | | "
                 f"{used[variant]:.2f} GB |")
-    seconds = result["seconds"][variant]
-    ratio = statistics.median(a / b for a, b in zip(result["seconds"][TEXTBOOK], seconds))
+    seconds = [times[variant] for times in result["rounds"]]
+    ratio = statistics.median(times[TEXTBOOK] / times[variant] for times in result["rounds"])
     if "tokens" not in result:
         return f"| {job} | {variant} | {statistics.median(seconds):.1f} s | {ratio:.2f}× | | |"
     speed = statistics.median(n / s for n, s in zip(result["tokens"], seconds))
@@ -213,43 +169,34 @@ def row(job: str, variant: str, result: dict[str, Any], peaks: dict[str, float])
 
 
 def machine(device: torch.device) -> str:
-    """Kind of processor, cores, memory, GPU, and versions."""
+    """Describe the processor, cores, memory, GPU, and versions."""
     info = Path("/proc/cpuinfo")
-    models = [line.split(":")[1].strip() for line in info.read_text().splitlines()
-              if line.startswith("model name")] if info.exists() else [platform.machine()]
+    models = re.findall(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
-    return (f"{models[0]}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} "
-            f"threads, {memory:.0f} GiB{gpu}; Python {platform.python_version()}, "
-            f"PyTorch {torch.__version__}")
+    return (f"{[*models, platform.machine()][0]}, {len(os.sched_getaffinity(0))} cores, "
+            f"{torch.get_num_threads()} threads, {memory:.0f} GiB{gpu}; "
+            f"Python {platform.python_version()}, PyTorch {torch.__version__}")
 
 
-def report(run: SimpleNamespace, jobs: list[str]) -> list[str]:
-    """Measure the jobs on one device; the lines of the table, which are also printed."""
-    def say(line: str) -> None:
-        lines.append(line)
-        tqdm.write(line)
-
-    lines: list[str] = []
+def report(run: SimpleNamespace, jobs: list[str]) -> None:
+    """Measure the jobs on one device, and print the table."""
     peaks = {variant: matmul_peak(run.device, variant) for variant in run.variants[1:]}
-    say(f"{time.strftime('%Y-%m-%d')}, {machine(run.device)}.")
-    say("Matrix-multiply peak, GFLOP/s: " + ", ".join(
+    print(f"{time.strftime('%Y-%m-%d')}, {machine(run.device)}.")
+    print("Matrix-multiply peak, GFLOP/s: " + ", ".join(
         f"{name} {peak / 1e9:,.0f}" for name, peak in peaks.items()) + ".\n")
     if run.device.type == "cpu" and BFLOAT16 not in run.variants:
-        say("bfloat16 is left out: this processor multiplies it more slowly than float32.\n")
-    say("| job | variant | padded tokens | ratio | of peak | apart, or peak memory |")
-    say("|---|---|---|---|---|---|")
+        print("bfloat16 is left out: this processor multiplies it more slowly than float32.\n")
+    print("| job | variant | padded tokens | ratio | of peak | apart, or peak memory |")
+    print("|---|---|---|---|---|---|", flush=True)
     for job in jobs:
         kind = JOBS[job][0]
-        if kind == "process":
-            if run.tokenizer is None or run.device.type == "cuda":
-                continue  # needs the tokenizer of the shape; the command is measured on the CPU
-            result = measure_process(run)
-        else:
-            result = measure_memory(job, run) if kind == "memory" else measure(job, run)
-        for variant in result.get("seconds") or result["memory"]:
-            say(row(job, variant, result, peaks))
-    return lines
+        if kind == "process" and not (run.tokenizer.model_path and run.device.type == "cpu"):
+            continue  # needs the tokenizer of the shape; the command is measured on the CPU
+        take = {"process": measure_process, "memory": measure_memory}.get(kind, measure)
+        result = take(job, run)
+        for variant in result["rounds"][0] if "rounds" in result else result["memory"]:
+            print(row(job, variant, result, peaks), flush=True)
 
 
 def get_args(argv: list[str] | None) -> argparse.Namespace:
@@ -257,54 +204,37 @@ def get_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB",
                         help=f"any of: {', '.join(JOBS)} (default: all)")
-    parser.add_argument("--profile", choices=[job for job, (kind, _) in JOBS.items() if kind in (
-        "finetune", "lora", "prompt")], metavar="JOB", help="only print where its time goes")
-    parser.add_argument("--rounds", type=int, default=5, help="measured, after one that warms up")
+    parser.add_argument("--rounds", type=positive_int, default=5, metavar="N",
+                        help="measured, after one that warms up (default: 5)")
     parser.add_argument("--quick", action="store_true", help="a tiny model and short sentences")
-    parser.add_argument("--output", metavar="FILE", help="write the table there, too (Markdown)")
-    parser.add_argument("--tokenizer", metavar="FILE", help="(default: the official one)")
-    # What `measure_memory` adds when it starts this program for one variant.
-    parser.add_argument("--checkpoint", help=argparse.SUPPRESS)
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {args.rounds}")
-    return args
+    parser.add_argument("--tokenizer", metavar="FILE", help="(default: the official one)",
+                        default=workloads.official("tokenizer.model"))
+    parser.add_argument("--peak-memory", nargs=3, help=argparse.SUPPRESS)  # see measure_memory
+    return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Measure on the CPU, and on the GPU if there is one."""
     args = get_args(argv)
-    tokenizer_model = args.tokenizer or official("tokenizer.model")
-    tokenizer = Tokenizer(tokenizer_model=str(tokenizer_model)) if tokenizer_model else None
-    shape = LlamaConfig(vocab_size=tokenizer.n_words if tokenizer else 32000)
-    if args.quick:
-        shape = LlamaConfig(vocab_size=shape.vocab_size, dim=32, n_layers=2, n_heads=4,
-                            n_kv_heads=2)
-    devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-    if args.profile:
-        devices = ["cpu"]
-    run = SimpleNamespace(tokenizer=tokenizer, shape=shape, quick=args.quick, rounds=args.rounds,
-                          checkpoint=args.checkpoint, device=torch.device(devices[-1]),
-                          variants=variants_for(torch.device(devices[-1])))
-    if args.variant:
-        print(peak_memory(args.jobs[0], args.variant, run))
-        return 0
-    lines = []
+    tokenizer = (Tokenizer(tokenizer_model=str(args.tokenizer)) if args.tokenizer
+                 else workloads.STAND_IN)
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2} if args.quick else {}
+    run = SimpleNamespace(tokenizer=tokenizer, quick=args.quick, rounds=args.rounds,
+                          shape=LlamaConfig(vocab_size=tokenizer.n_words, **sizes))
+    if args.peak_memory:
+        device, run.checkpoint, variant = args.peak_memory
+        run.device = torch.device(device)
+        print(peak_memory(args.jobs[0], variant, run))
+        return
     with tempfile.TemporaryDirectory() as folder:
         run.checkpoint = os.path.join(folder, "seeded.pt")
-        save_seeded(run.checkpoint, shape)
-        if args.profile:
-            profile(args.profile, run)
-            return 0
-        for device in devices:
+        workloads.save_seeded(run.checkpoint, run.shape)
+        for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
             run.device = torch.device(device)
-            run.variants = variants_for(run.device)
-            lines += [*report(run, args.jobs), ""]
-    if args.output:
-        Path(args.output).write_text("\n".join(lines), encoding="utf-8")
-    return 0
+            run.variants = workloads.variants_for(run.device)
+            report(run, args.jobs)
+            print()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,6 @@
-"""The two thresholds at which the project changes kernels. python benchmarks/kernels.py
+"""Measure the two thresholds at which the project changes kernels.
+
+    python benchmarks/kernels.py
 
 Prints, at stories42M's 8 heads of width 64, the time of the written-out attention over that of the
 fused kernel, by number of keys; then, for models of two layers and batches whose lengths keep
@@ -9,9 +11,10 @@ medians of pairs that are timed in turn; above 1 the fused kernel, or oneDNN, is
 import random
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from timeit import timeit
 from typing import Any
 
 import torch
@@ -28,18 +31,13 @@ PAIRS, WARM_UP = 15, 3
 
 
 def ratio(first: Callable[[], Any], second: Callable[[], Any]) -> float:
-    """Time of the first over that of the second."""
-    def seconds(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
-    ratios = [seconds(first) / seconds(second) for _ in range(WARM_UP + PAIRS)]
+    """Measure the time of the first over that of the second."""
+    ratios = [timeit(first, number=1) / timeit(second, number=1) for _ in range(WARM_UP + PAIRS)]
     return statistics.median(ratios[WARM_UP:])
 
 
 def attend(attention: llama.Attention, bs: int, seqlen: int, fused: bool, train: bool) -> None:
-    """One call on fresh random tensors, which have the strides that they have in the model."""
+    """Call it on fresh random tensors, which have the strides that they have in the model."""
     llama.FUSED_FROM = 0 if fused else seqlen + 1
     inputs = [torch.randn(bs, seqlen, 8, 64).transpose(1, 2).requires_grad_(train)
               for _ in range(3)]
@@ -49,10 +47,11 @@ def attend(attention: llama.Attention, bs: int, seqlen: int, fused: bool, train:
         mixed.sum().backward()
 
 
-def step(model: llama.Llama, bs: int, seqlen: int, onednn: bool) -> None:
-    """One forward and backward pass; "ieee" multiplies with MKL."""
+def step(model: llama.Llama, bs: int, bounds: list[int], rng: random.Random, onednn: bool) -> None:
+    """Run one forward and backward pass; "ieee" multiplies with MKL."""
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if onednn else "ieee"
-    model(torch.randint(64, (bs, seqlen)), last_only=True)[1].sum().backward()
+    ids = torch.randint(64, (bs, rng.randint(*bounds)))
+    model(ids, last_only=True)[1].sum().backward()
 
 
 def main() -> None:
@@ -61,22 +60,20 @@ def main() -> None:
     exact = torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     attention = llama.Attention(LlamaConfig())
     for train in (True, False):
-        for bs, lengths in LENGTHS.items():
-            for seqlen in lengths:
-                found = ratio(lambda: attend(attention, bs, seqlen, False, train),  # noqa: B023
-                              lambda: attend(attention, bs, seqlen, True, train))  # noqa: B023
-                print(f"{'train' if train else 'infer'}, batch {bs}, {seqlen} keys: {found:.2f}",
-                      flush=True)
+        for bs, seqlen in [(bs, seqlen) for bs, lengths in LENGTHS.items() for seqlen in lengths]:
+            call = partial(attend, attention, bs, seqlen, train=train)
+            found = ratio(partial(call, fused=False), partial(call, fused=True))
+            print(f"{'train' if train else 'infer'}, batch {bs}, {seqlen} keys: {found:.2f}",
+                  flush=True)
     if not exact:
         sys.exit("here oneDNN does not multiply in float32")
     for dim in WIDTHS:
         model = llama.Llama(LlamaConfig(vocab_size=64, dim=dim, n_layers=2, n_heads=dim // 64,
                                         n_kv_heads=None))
-        for rows, (bs, shortest, longest) in ROWS.items():
-            lengths = random.Random(0), random.Random(0)  # both see the same lengths
-            found = ratio(
-                lambda: step(model, bs, lengths[0].randint(shortest, longest), False),  # noqa: B023
-                lambda: step(model, bs, lengths[1].randint(shortest, longest), True))  # noqa: B023
+        for rows, (bs, *bounds) in ROWS.items():
+            mkl, onednn = (partial(step, model, bs, bounds, random.Random(0), onednn=onednn)
+                           for onednn in (False, True))  # both see the same lengths
+            found = ratio(mkl, onednn)
             print(f"width {dim}, {rows}: {found:.2f}", flush=True)
 
 

@@ -1,8 +1,8 @@
 """The same computations as this assignment is commonly solved: correct, and nothing saved.
 
-What `bench.py` measures the project against. Parameters have the project's names, so one state
-dict loads into both. Formulas are written out, everything is computed where it is first wanted
-and thrown away after; the comments say what that costs.
+What `bench.py` measures the project against. Classes, functions and parameters have the project's
+names, so one state dict loads into both. Formulas are written out, everything is computed where it
+is first wanted and thrown away after; the comments say what that costs.
 
     python benchmarks/textbook.py CHECKPOINT TOKENIZER PROMPT
 
@@ -11,6 +11,7 @@ is what `run_llama.py --option generate` does, the common way.
 
 import math
 import sys
+from typing import Any
 
 import sentencepiece
 import sklearn.metrics  # noqa: F401  (a second, at the top of every program that might need it)
@@ -51,15 +52,16 @@ class LayerNorm(nn.Module):
 class Attention(nn.Module):
     """Scores, softmax and sum for every position, whatever is read of the result."""
 
-    def __init__(self, dim: int, n_heads: int, n_kv_heads: int, dropout: float) -> None:
+    def __init__(self, args: dict) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, dim // n_heads
+        dim, self.n_heads, self.n_kv_heads = args["dim"], args["n_heads"], args["n_kv_heads"]
+        self.head_dim = dim // self.n_heads
         self.compute_query = nn.Linear(dim, dim, bias=False)
-        self.compute_key = nn.Linear(dim, n_kv_heads * self.head_dim, bias=False)
-        self.compute_value = nn.Linear(dim, n_kv_heads * self.head_dim, bias=False)
+        self.compute_key = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=False)
+        self.compute_value = nn.Linear(dim, self.n_kv_heads * self.head_dim, bias=False)
         self.compute_output = nn.Linear(dim, dim, bias=False)
-        self.attn_dropout = nn.Dropout(dropout)
-        self.resid_dropout = nn.Dropout(dropout)
+        self.attn_dropout = nn.Dropout(args["dropout"])
+        self.resid_dropout = nn.Dropout(args["dropout"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         bs, seqlen, dim = x.shape
@@ -87,12 +89,12 @@ def hidden_width(args: dict) -> int:
 class FeedForward(nn.Module):
     """w2(silu(w1 x) * w3 x)."""
 
-    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+    def __init__(self, args: dict) -> None:
         super().__init__()
-        self.w1 = nn.Linear(dim, hidden_dim, bias=False)
-        self.w2 = nn.Linear(hidden_dim, dim, bias=False)
-        self.w3 = nn.Linear(dim, hidden_dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.w1 = nn.Linear(args["dim"], hidden_width(args), bias=False)
+        self.w2 = nn.Linear(hidden_width(args), args["dim"], bias=False)
+        self.w3 = nn.Linear(args["dim"], hidden_width(args), bias=False)
+        self.dropout = nn.Dropout(args["dropout"])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
@@ -103,9 +105,8 @@ class LlamaLayer(nn.Module):
 
     def __init__(self, args: dict) -> None:
         super().__init__()
-        self.attention = Attention(
-            args["dim"], args["n_heads"], args["n_kv_heads"], args["dropout"])
-        self.feed_forward = FeedForward(args["dim"], hidden_width(args), args["dropout"])
+        self.attention = Attention(args)
+        self.feed_forward = FeedForward(args)
         self.attention_norm = LayerNorm(args["dim"], args["layer_norm_eps"])
         self.ffn_norm = LayerNorm(args["dim"], args["layer_norm_eps"])
 
@@ -133,9 +134,7 @@ class Llama(nn.Module):
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, mean=0.0, std=0.02)
 
-    def forward(
-        self, tokens: torch.Tensor, targets: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, tokens: torch.Tensor, targets=None) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and hidden states; the logits also for those who only want the hidden states."""
         h = self.dropout(self.tok_embeddings(tokens))
         for layer in self.layers:
@@ -184,24 +183,21 @@ class LoRALayer(nn.Module):
         return self.original_layer(x) + self.scaling * update
 
 
+def apply_lora(model: Llama) -> None:
+    """Wrap the four layers of every attention."""
+    for layer in model.layers:
+        for name in ("compute_query", "compute_key", "compute_value", "compute_output"):
+            setattr(layer.attention, name, LoRALayer(getattr(layer.attention, name)))
+
+
 class LlamaEmbeddingClassifier(nn.Module):
-    """A linear layer on the hidden state of the last position, with LoRA underneath if wanted."""
+    """A linear layer on the hidden state of the last position."""
 
-    def __init__(self, llama: Llama, num_labels: int, dropout: float, lora: bool = False) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
-        self.llama = llama
-        self.dropout = nn.Dropout(dropout)
-        self.classifier_head = nn.Linear(llama.args["dim"], num_labels)
-        for layer in self.llama.layers if lora else ():
-            for name in ("query", "key", "value", "output"):
-                original = getattr(layer.attention, f"compute_{name}")
-                setattr(layer.attention, f"compute_{name}", LoRALayer(original))
-
-    def trained(self) -> list[nn.Parameter]:
-        """LoRA matrices and head, or everything where there is no LoRA."""
-        named = list(self.named_parameters())
-        lora = [p for name, p in named if "lora_" in name or "classifier_head" in name]
-        return lora if any("lora_" in name for name, _ in named) else [p for _, p in named]
+        self.llama = load_pretrained(config.pretrained_model_path)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier_head = nn.Linear(self.llama.args["dim"], config.num_labels)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         _, hidden = self.llama(ids)
@@ -212,16 +208,16 @@ class LlamaEmbeddingClassifier(nn.Module):
 class LlamaZeroShotClassifier(nn.Module):
     """Log-probabilities of the tokens of each label name, summed."""
 
-    def __init__(self, llama: Llama, label_name_ids: list[list[int]]) -> None:
+    def __init__(self, config: Any, tokenizer: Any, label_names: list[str]) -> None:
         super().__init__()
-        self.llama = llama
-        self.label_name_ids = label_name_ids
+        self.llama = load_pretrained(config.pretrained_model_path)
+        self.label_name_ids = [tokenizer.encode(name, bos=False, eos=False) for name in label_names]
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         logits, _ = self.llama(ids)
         log_probs = F.log_softmax(logits, dim=-1)
-        return torch.stack(
-            [log_probs[:, -1, name].sum(dim=-1) for name in self.label_name_ids], dim=-1)
+        scores = [log_probs[:, -1, name].sum(dim=-1) for name in self.label_name_ids]
+        return torch.stack(scores, dim=-1)
 
 
 class AdamW(torch.optim.Optimizer):
@@ -240,8 +236,7 @@ class AdamW(torch.optim.Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = 0
-                    state["m"], state["v"] = torch.zeros_like(p), torch.zeros_like(p)
+                    state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
                 state["step"] += 1
                 beta1, beta2 = group["betas"]
                 state["m"].mul_(beta1).add_(p.grad, alpha=1 - beta1)

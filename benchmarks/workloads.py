@@ -1,26 +1,28 @@
 """What `bench.py` measures: weights, batches, and the work that is done on them.
 
-Every kind of work is a class whose instances are called with a batch, in one of these variants:
-the textbook version; the project in float32, as `run_llama.py` runs it; and the project with
-products in bfloat16, where those are faster.
+All work is done in these variants: the textbook version; the project in float32, as `run_llama.py`
+runs it; and the project with products in bfloat16, where those are faster.
 """
 
 import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 
 import textbook
 from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier
@@ -28,18 +30,24 @@ from config import LlamaConfig
 from llama import load_pretrained
 from lora import apply_lora
 from optimizer import AdamW
-from run_llama import PROMPT, LlamaDataset, create_data, question, trainable  # noqa: F401
-from tokenizer import Tokenizer
-from utils import bfloat16_is_faster, pick_device, prefer_onednn  # noqa: F401
+from run_llama import question
+from utils import bfloat16_is_faster, prefer_onednn, read_examples
 
 TEXTBOOK, OURS, BFLOAT16 = VARIANTS = ("textbook", "float32", "bfloat16")
 NEW_TOKENS = 75
+TRAINING = ("finetune", "lora")
+CODE = dict.fromkeys(VARIANTS, SimpleNamespace(
+    AdamW=AdamW, LlamaEmbeddingClassifier=LlamaEmbeddingClassifier, apply_lora=apply_lora,
+    LlamaZeroShotClassifier=LlamaZeroShotClassifier, load_pretrained=load_pretrained))
+CODE[TEXTBOOK] = textbook
+# Without the official tokenizer any tokens will do: what they are does not change the time.
+STAND_IN = SimpleNamespace(model_path=None, n_words=32000, pad_id=3,
+                           encode=lambda s, bos, eos: [len(s)])
 
 
 class Reviews(NamedTuple):
-    """A data set: its file, label names, and the lengths of its sentences in tokens."""
+    """A data set: its label names, and the lengths of its sentences in tokens."""
 
-    file: str
     names: list[str]
     batch_size: int  # of the published results
     mean: float
@@ -47,8 +55,8 @@ class Reviews(NamedTuple):
 
 
 SETS = {
-    "SST": Reviews("sst", ["awful", "bad", "average", "good", "excellent"], 80, 27, 93),
-    "CFIMDB": Reviews("cfimdb", ["bad", "good"], 10, 236, 585),
+    "SST": Reviews(["awful", "bad", "average", "good", "excellent"], 80, 27, 93),
+    "CFIMDB": Reviews(["bad", "good"], 10, 236, 585),
 }
 JOBS = {  # kind of work, data set, in the order of the table
     "fine-tuning SST": ("finetune", "SST"), "fine-tuning CFIMDB": ("finetune", "CFIMDB"),
@@ -63,7 +71,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # (bs, seqlen) token ids and (bs,) la
 # ------------------------------------------------------------------------------ weights and batches
 
 def official(name: str) -> Path | None:
-    """One of the official files, if it is in the repository's folder or in MINI_LLAMA_MIRROR."""
+    """Find an official file, if it is in the repository's folder or in MINI_LLAMA_MIRROR."""
     for folder in (ROOT, os.environ.get("MINI_LLAMA_MIRROR")):
         if folder and (path := Path(folder, name)).is_file():
             return path
@@ -71,50 +79,55 @@ def official(name: str) -> Path | None:
 
 
 def save_seeded(path: str, shape: LlamaConfig) -> None:
-    """A checkpoint whose weights are drawn at a size at which no part of the model is idle."""
+    """Save a checkpoint with weights of a size at which no part of the model is idle."""
     with torch.device("meta"):
-        shapes = {name: p.shape for name, p in textbook.Llama(vars(shape)).state_dict().items()}
+        weights = textbook.Llama(vars(shape)).state_dict()
     generator = torch.Generator().manual_seed(0)
-
-    def draw(name: str, size: torch.Size) -> torch.Tensor:
-        noise = torch.randn(size, generator=generator)
-        return noise / math.sqrt(size[1]) if len(size) == 2 else noise / 8 + name.endswith("weight")
-
-    weights = {name: draw(name, size) for name, size in shapes.items()}
+    for name, empty in weights.items():
+        noise = torch.randn(empty.shape, generator=generator)
+        weights[name] = (noise / math.sqrt(noise.shape[1]) if noise.dim() == 2
+                         else noise / 8 + name.endswith("weight"))
     weights["output.weight"] = weights["tok_embeddings.weight"]
     torch.save({"model": weights, "model_args": vars(shape)}, path)
 
 
-def make_batches(
-    name: str, ask: bool, count: int, tokenizer: Tokenizer | None, quick: bool
-) -> list[Batch]:
-    """Shuffled batches of real sentences, or of random tokens in sentences of such lengths."""
-    data = SETS[name]
+def make_batches(kind: str, data: str | None, count: int, run: SimpleNamespace) -> list[Batch]:
+    """Shuffle real sentences, or random tokens in sentences of such lengths, into batches."""
     torch.manual_seed(0)
-    path = official(f"data/{data.file}-{'dev' if ask else 'train'}.txt")
-    if path and tokenizer and not quick:
-        with redirect_stdout(sys.stderr):  # create_data's line is no part of the table
-            rows = create_data(str(path), tokenizer, "test", eos=False,
-                               prompt_suffix=question(data.names) if ask else None)
+    if kind == "generate":
+        return [(torch.randint(4, 200, (1, 33), device=run.device), torch.zeros(1))] * count
+    is_prompt, encode = kind == "prompt", run.tokenizer.encode
+    path = official(f"data/{data.lower()}-{'dev' if is_prompt else 'train'}.txt")
+    if path and run.tokenizer.model_path and not run.quick:
+        suffix = encode(question(SETS[data].names), bos=False, eos=False) * is_prompt
+        rows = [(encode(sentence, bos=True, eos=False) + suffix, label)
+                for label, sentence in read_examples(path)]
     else:
-        rng = np.random.default_rng(0)
-        scale = 8 if quick else 1
-        # A gamma distribution of shape 5 has the spread of both data sets.
-        lengths = np.clip(rng.gamma(5, data.mean / 5, 2000), 3, data.longest) / scale + 20 * ask
-        rows = [("", int(rng.integers(len(data.names))),
-                 torch.randint(4, 200, (int(n) + 1,)).tolist()) for n in lengths]
-    size = 10 if ask else data.batch_size
-    dataset = LlamaDataset(rows, None, tokenizer=tokenizer or SimpleNamespace(pad_id=3, eos_id=2))
-    loader = iter(DataLoader(dataset, size, shuffle=True, collate_fn=dataset.collate_fn))
-    batches = [next(loader) for _ in range(count)]
-    return [(batch["token_ids"], batch["labels"]) for batch in batches]
+        rows = random_rows(SETS[data], suffix=20 * is_prompt, scale=8 if run.quick else 1)
+
+    def collate(rows: list[tuple[list[int], int]]) -> Batch:
+        ids, labels = zip(*rows)
+        padded = pad_sequence([*map(torch.tensor, ids)], True, run.tokenizer.pad_id)
+        return padded.to(run.device), torch.tensor(labels, device=run.device)
+
+    batch_size = 10 if is_prompt else SETS[data].batch_size
+    return list(islice(DataLoader(rows, batch_size, shuffle=True, collate_fn=collate), count))
+
+
+def random_rows(data: Reviews, suffix: int, scale: int) -> list[tuple[list[int], int]]:
+    """Draw 2,000 rows of token ids and labels, with `suffix` more tokens than the sentences."""
+    rng = np.random.default_rng(0)
+    # A gamma distribution of shape 5 has the spread of both data sets.
+    lengths = np.clip(rng.gamma(5, data.mean / 5, 2000), 3, data.longest) / scale + suffix
+    labels = rng.integers(len(data.names), size=2000).tolist()
+    return [(torch.randint(4, 200, (int(n) + 1,)).tolist(), k) for n, k in zip(lengths, labels)]
 
 
 # --------------------------------------------------------------------------------- what is measured
 
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:
-    """Matrix products as the variant has them."""
+    """Multiply matrices as the variant does."""
     if variant != TEXTBOOK and device.type == "cpu":
         prefer_onednn(dim=512)
     try:
@@ -126,88 +139,64 @@ def products(variant: str, device: torch.device) -> Iterator[None]:
 
 
 def variants_for(device: torch.device) -> tuple[str, ...]:
-    """The variants that `run_llama.py` has on a device."""
+    """Return the variants that `run_llama.py` has on a device."""
     return VARIANTS if device.type == "cpu" and bfloat16_is_faster() else (TEXTBOOK, OURS)
 
 
-class Training:
-    """Fine-tuning or LoRA: calling it is one optimizer step on a batch."""
+def make_model(kind: str, data: str | None, variant: str, run: SimpleNamespace) -> nn.Module:
+    """Make what a kind of work is done with."""
+    code = CODE[variant]
+    if kind == "generate":
+        return code.load_pretrained(run.checkpoint)
+    names = SETS[data].names
+    config = SimpleNamespace(num_labels=len(names), pretrained_model_path=run.checkpoint,
+                             hidden_dropout_prob=0.3, option="finetune")
+    if kind == "prompt":
+        return code.LlamaZeroShotClassifier(config, run.tokenizer, names)
+    model = code.LlamaEmbeddingClassifier(config)
+    if kind == "lora":
+        code.apply_lora(model.llama.requires_grad_(variant == TEXTBOOK))
+    return model
 
-    def __init__(self, variant: str, lora: bool, labels: int, path: str, device: torch.device):
+
+class Work:
+    """A model, and what is done with it: call it with a batch."""
+
+    def __init__(self, kind: str, data: str | None, variant: str, run: SimpleNamespace) -> None:
         torch.manual_seed(0)
-        if variant == TEXTBOOK:
-            llama = textbook.load_pretrained(path)
-            self.model = textbook.LlamaEmbeddingClassifier(llama, labels, 0.3, lora).to(device)
-            self.optimizer = textbook.AdamW(self.model.trained(), lr=2e-5)
-        else:
-            settings = SimpleNamespace(num_labels=labels, hidden_dropout_prob=0.3,
-                                       pretrained_model_path=path, option="finetune")
-            self.model = LlamaEmbeddingClassifier(settings)
-            if lora:
-                apply_lora(self.model.llama.requires_grad_(False))
-            self.model = self.model.to(device)
-            self.optimizer = AdamW(trainable(self.model).values(), lr=2e-5)
-        self.variant, self.device = variant, device
+        self.kind, self.variant, self.device = kind, variant, run.device
+        self.model = make_model(kind, data, variant, run).to(run.device).eval()
+        if kind in TRAINING:
+            trained = [p for name, p in self.model.named_parameters()
+                       if kind == "finetune" or "lora_" in name or "classifier_head" in name]
+            self.optimizer = CODE[variant].AdamW(trained, lr=2e-5)
 
     def __call__(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of the batch before the step."""
+        """Return the loss before an optimizer step, the scores of the labels, or the tokens."""
+        with products(self.variant, self.device):
+            if self.kind == "generate":
+                return self.model.generate(ids, NEW_TOKENS, temperature=0.0)
+            if self.kind in TRAINING:
+                return self.train(ids, labels)
+            with torch.inference_mode():
+                return self.model(ids)
+
+    def train(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Take an optimizer step; return the loss before it."""
         self.model.train()
         torch.manual_seed(0)  # the same dropout in every variant
-        with products(self.variant, self.device):
-            log_probs = self.model(ids)
-            loss = F.nll_loss(log_probs.float(), labels, reduction="sum") / len(labels)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        loss = F.nll_loss(self.model(ids).float(), labels, reduction="sum") / len(labels)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         return loss.detach()
 
     @torch.no_grad()
     def scores(self, ids: torch.Tensor) -> torch.Tensor:
-        """(bs, num_labels), as they are now."""
+        """Return the present log-probabilities of the labels, (bs, num_labels)."""
         self.model.eval()
         with products(self.variant, self.device):
             return self.model(ids)
-
-
-class Prompting:
-    """Zero-shot: calling it scores the labels of a batch."""
-
-    def __init__(self, variant: str, data: Reviews, path: str, tokenizer: Tokenizer | None,
-                 device: torch.device):
-        settings = SimpleNamespace(num_labels=len(data.names), pretrained_model_path=path)
-        # Without a tokenizer any tokens will do: what they are does not change the time.
-        stand_in = SimpleNamespace(encode=lambda name, bos, eos: [len(name)])
-        model = LlamaZeroShotClassifier(settings, tokenizer or stand_in, data.names)
-        if variant == TEXTBOOK:
-            llama = textbook.load_pretrained(path)
-            model = textbook.LlamaZeroShotClassifier(llama, model.label_name_ids)
-        self.model, self.variant, self.device = model.to(device).eval(), variant, device
-
-    @torch.inference_mode()
-    def __call__(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with products(self.variant, self.device):
-            return self.model(ids)
-
-
-class Generating:
-    """Generation at temperature 0; its batch is a prompt of the length of the assignment's."""
-
-    def __init__(self, variant: str, path: str, device: torch.device):
-        load = textbook.load_pretrained if variant == TEXTBOOK else load_pretrained
-        self.model, self.variant, self.device = load(path).to(device), variant, device
-
-    def __call__(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        with products(self.variant, self.device):
-            return self.model.generate(ids, NEW_TOKENS, temperature=0.0)
-
-
-def make_work(kind: str, data: str | None, variant: str, run: SimpleNamespace) -> Any:
-    """What to call with a batch."""
-    if kind == "generate":
-        return Generating(variant, run.checkpoint, run.device)
-    if kind == "prompt":
-        return Prompting(variant, SETS[data], run.checkpoint, run.tokenizer, run.device)
-    return Training(variant, kind == "lora", len(SETS[data].names), run.checkpoint, run.device)
 
 
 def needed_flops(shape: LlamaConfig, kind: str, bs: int, seqlen: int) -> int:
