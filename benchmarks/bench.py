@@ -4,14 +4,14 @@
 
 Both run in one process and in turn, on the same batches and the same seeded weights of stories42M's
 shape; a ratio is the median over rounds of a textbook time divided by the time that follows it.
-Before that both train for a few steps, and have to arrive at the same losses and predictions.
+Before that both train for a few steps, and have to arrive at the same losses and predictions. It
+needs Linux, which knows the processor and the peak memory of a process.
 """
 
 import argparse
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,7 +34,7 @@ from config import LlamaConfig
 from run_llama import PROMPT
 from tokenizer import Tokenizer
 from utils import pick_device, positive_int
-from workloads import BFLOAT16, JOBS, NEW_TOKENS, OURS, TEXTBOOK, TRAINING
+from workloads import BFLOAT16, JOBS, NEW_TOKENS, OURS, TEXTBOOK, TRAINING, Batch, Work
 
 SAME = 1e-4  # relative; float32 sums in another order differ by less after a few steps
 STEPS, ROWS = 3, 8  # optimizer steps of the comparison, and rows in each of its batches
@@ -64,9 +64,7 @@ def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def differences(
-    works: dict[str, workloads.Work], batches: list[workloads.Batch]
-) -> dict[str, float]:
+def differences(works: dict[str, Work], batches: list[Batch]) -> dict[str, float]:
     """Compute how far the losses and scores of each variant are from the textbook's.
 
     Raises:
@@ -91,7 +89,7 @@ def measure(job: str, run: SimpleNamespace) -> Result:
     """Time all variants in turn, after one round to warm up."""
     kind, data = JOBS[job]
     batches = workloads.make_batches(kind, data, max(run.rounds + 1, STEPS), run)
-    works = {variant: workloads.Work(kind, data, variant, run) for variant in run.variants}
+    works = {variant: Work(kind, data, variant, run) for variant in run.variants}
     if kind in TRAINING:
         for work in works.values():  # the same head, and LoRA matrices
             work.model.load_state_dict(works[OURS].model.state_dict())
@@ -140,15 +138,13 @@ def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
     kind, data = "lora" if "LoRA" in job else "finetune", JOBS[job][1]
     batches = workloads.make_batches(kind, data, 100, run)
     longest = max(batches, key=lambda batch: batch[0].shape[1])
-    work = workloads.Work(kind, data, variant, run)
+    work = Work(kind, data, variant, run)
     for _ in range(2):
         work(*longest)
     if run.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux counts what the parent process had, too, in ru_maxrss
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS: bytes
+    status = Path("/proc/self/status").read_text()  # ru_maxrss counts what the parent had, too
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
 def row(job: str, variant: str, result: Result, peaks: dict[str, float]) -> str:
@@ -170,8 +166,7 @@ def row(job: str, variant: str, result: Result, peaks: dict[str, float]) -> str:
 
 def machine(device: torch.device) -> str:
     """Describe the processor, cores, memory, GPU, and versions."""
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
+    models = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
     return (f"{[*models, platform.machine()][0]}, {len(os.sched_getaffinity(0))} cores, "
@@ -216,8 +211,9 @@ def get_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Measure on the CPU, and on the GPU if there is one."""
     args = get_args(argv)
-    tokenizer = (Tokenizer(tokenizer_model=str(args.tokenizer)) if args.tokenizer
-                 else workloads.STAND_IN)
+    tokenizer = workloads.STAND_IN
+    if args.tokenizer:
+        tokenizer = Tokenizer(tokenizer_model=str(args.tokenizer))
     sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2} if args.quick else {}
     run = SimpleNamespace(tokenizer=tokenizer, quick=args.quick, rounds=args.rounds,
                           shape=LlamaConfig(vocab_size=tokenizer.n_words, **sizes))

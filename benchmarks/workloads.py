@@ -68,8 +68,6 @@ JOBS = {  # kind of work, data set, in the order of the table
 Batch = tuple[torch.Tensor, torch.Tensor]  # (bs, seqlen) token ids and (bs,) labels
 
 
-# ------------------------------------------------------------------------------ weights and batches
-
 def official(name: str) -> Path | None:
     """Find an official file, if it is in the repository's folder or in MINI_LLAMA_MIRROR."""
     for folder in (ROOT, os.environ.get("MINI_LLAMA_MIRROR")):
@@ -122,8 +120,6 @@ def random_rows(data: Reviews, suffix: int, scale: int) -> list[tuple[list[int],
     labels = rng.integers(len(data.names), size=2000).tolist()
     return [(torch.randint(4, 200, (int(n) + 1,)).tolist(), k) for n, k in zip(lengths, labels)]
 
-
-# --------------------------------------------------------------------------------- what is measured
 
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:

@@ -78,20 +78,17 @@ class Grammar:
         """Add a section."""
         match = HEADER.fullmatch(header)
         if not match or (match[1] == "rule") == bool(match[3]):
-            raise GrammarError(f"{place}: expected '== rule NAME', '== plot NAME: PART PART' or "
-                               "'== table NAME: COLUMN / COLUMN'")
+            raise GrammarError(f"{place}: expected '== rule NAME' or '== table|plot NAME: ...'")
         kind, name, rest = match.groups()
         known = {"rule": self.rules, "table": self.tables, "plot": self.plots}[kind]
         if name in known:
             raise GrammarError(f"{place}: a second {kind} named '{name}'")
         if not any(text for _, text in body):
             raise GrammarError(f"{place}: nothing below this line")
-        if kind == "plot":
-            known[name] = self.plot(place, rest, body)
-        else:
-            known[name] = self.rows(place, body, rest or "text")
+        read = self.plot if kind == "plot" else self.rows
+        known[name] = read(place, body, rest or "text")
 
-    def plot(self, place: str, cast: str, body: list[Line]) -> Plot:
+    def plot(self, place: str, body: list[Line], cast: str) -> Plot:
         """Read a plot; a part `town` draws from the table `town`, blank lines separate beats."""
         sources = [(name, [source.split("+") for source in (tables or name).split("|")])
                    for name, tables in re.findall(r"([^\s:]+):?(\S*)", cast)]

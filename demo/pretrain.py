@@ -12,7 +12,7 @@ import math
 import random
 import sys
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import sentencepiece
@@ -49,12 +49,11 @@ SAVE_EVERY = 200  # steps
 def train_tokenizer() -> None:
     """Train SentencePiece BPE with byte fallback and the special tokens of Llama's tokenizer."""
     model = io.BytesIO()
-    texts = [*stories(20_000, seed=0), *remarks(8_000, seed=0)]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, model_type="bpe",
-        vocab_size=SHAPE.vocab_size, byte_fallback=True, character_coverage=1.0,
-        normalization_rule_name="identity", unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
-        num_threads=1, minloglevel=1)
+        sentence_iterator=chain(stories(20_000, seed=0), remarks(8_000, seed=0)),
+        model_writer=model, model_type="bpe", vocab_size=SHAPE.vocab_size, byte_fallback=True,
+        character_coverage=1.0, normalization_rule_name="identity", unk_id=0, bos_id=1, eos_id=2,
+        pad_id=-1, num_threads=1, minloglevel=1)
     with atomic_write(TOKENIZER) as file:
         file.write(model.getvalue())
 

@@ -76,11 +76,8 @@ def grammar(side: str) -> Grammar:
 @cache
 def clauses(grammar: Grammar, table: str, side: int) -> list[Row]:
     """List the clauses that can take the side; {adj} and {verb} turn a clause to either side."""
-    def fits(row: Row) -> bool:
-        factor, turns = int(row.cells[0]), re.search(r"\{(adj|verb)\}", row.cells[1])
-        return bool(factor) == bool(side) and (factor * side >= 0 or turns is not None)
-
-    return list(filter(fits, grammar.tables[table]))
+    return [row for row in grammar.tables[table] if bool(int(row.cells[0])) == bool(side)
+            and (int(row.cells[0]) * side >= 0 or re.search(r"\{(adj|verb)\}", row.cells[1]))]
 
 
 class Critic(Teller):
@@ -110,11 +107,9 @@ class Critic(Teller):
         return side * abs(int(factor)), told.replace("~", "^") if noun in plural else told
 
     def sentence(self, side: int, plain: bool, whole: bool | None) -> tuple[float, str]:
-        """Write a sentence that takes the side: score and text.
+        """Write a sentence that takes the side, with all its clauses if `plain`: score and text.
 
-        Args:
-            plain: whether all its clauses have to take that side.
-            whole: whether one of its clauses is about the whole film; None leaves it to chance.
+        `whole`: whether a clause is about the whole film; None leaves that to chance.
         """
         numbers, text = self.fresh([row for row in self.tables["join"] if "-" not in row.cells[0]
                                     or side and not plain]).cells

@@ -53,16 +53,13 @@ def test_plot_tells_what_the_notation_says(tmp_path, sections, expected):
 
 @pytest.mark.parametrize("line, sections, message", [
     (8, "== rul r\na", "expected '== rule NAME'"),
-    (8, "== rule r: a\na", "expected '== rule NAME'"),
     (8, "== table t\na", "expected '== rule NAME'"),
     (10, "== rule r\na\n== rule r\nb", "a second rule named 'r'"),
     (8, "== table t: name\n\n# a\n== rule r\na", "nothing below this line"),
-    (11, "== plot p: child\na\n\n?\n\nb", "nothing is left below this line"),
     (8, "== rule r\n@present a", "nothing is left below this line for @past"),
     (9, "== rule r\n@pats a", "unknown tag @pats"),
     (10, "== rule r\na\nb [c|d", "'['"),
     (9, "== rule r\na|b]", "'|'"),
-    (9, "== rule r\n[{child|a]", "'['"),
     (10, "== table t: name / kind\na / b\nc", "1 columns instead of 2"),
     (9, "== table t: name / +sex\nMia / g", "'g' is no row of a table 'sex'"),
     (8, "== plot p: child|hat\na", "unknown table 'hat'"),

@@ -3,8 +3,10 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
+from functools import cache
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,28 +25,6 @@ def sentences(text: str) -> list[str]:
 def texts(*splits: str) -> list[str]:
     return [text for (_, split), found in reviews.everything()[0].items() if split in splits
             for _, text in found]
-
-
-def wordings(side: str) -> set[str]:
-    """List what one side can say: clauses, joins, frames, openings, facts and nouns."""
-    grammar = reviews.grammar(side)
-    lists = [rows for name, rows in grammar.rules.items() if name != "plan"]
-    lists += [grammar.tables[name] for name in reviews.FACTS]
-    nouns = {noun for row in grammar.tables["aspect"]
-             for cell in row.cells[:2] for noun in cell.split(", ") if noun}
-    return nouns | {row.cells[0] for rows in lists for row in rows} | {
-        row.cells[1] for name in ("clause", "verdict", "join", "frame")
-        for row in grammar.tables[name]}
-
-
-def pattern(wording: str) -> re.Pattern:
-    """Find a wording whatever stands in its slots (a subject in front goes unread)."""
-    slots = {"{noun}": r"[\w-]+( [\w-]+){0,2}", "~be": "(is|are)"}
-    slots |= dict.fromkeys(("{A}", "{B}", "{C}", "{sentence}"), "[^.]+")
-    wording = re.sub(r"^{(noun|A|sentence)}[ ,;:]+", "", wording)
-    parts = re.findall(r"~?{[\w.]+}|~\w+|[^{~]+", wording)
-    return re.compile(r"\b" + "".join(slots.get(part, r"[\w' -]+") if part[0] in "~{"
-                                      else re.escape(part) for part in parts), re.IGNORECASE)
 
 
 def test_files_are_what_the_generator_makes():
@@ -70,10 +50,8 @@ def test_file_has_the_assignments_format_and_balanced_classes(kind, split, size)
 
 
 def test_no_sentence_occurs_twice():
-    found = Counter(sentence for text in texts("train", "dev", "test")
-                    for sentence in sentences(text))
-    assert len(found) > 6000
-    assert [sentence for sentence, count in found.items() if count > 1] == []
+    found = [sentence for text in texts("train", "dev", "test") for sentence in sentences(text)]
+    assert len(found) > 6000 and len(set(found)) == len(found)
 
 
 def test_spelling_punctuation_and_agreement_are_right():
@@ -89,14 +67,17 @@ def test_spelling_punctuation_and_agreement_are_right():
         assert not any(re.search(fault, text) for fault in faults), text
 
 
-def test_rows_of_one_side_stay_on_that_side():
-    pages = {"train": "\n".join([*texts("train"), *reviews.remarks(400)]),
-             "held": "\n".join(texts("dev", "test"))}
-    for side, other in (("train", "held"), ("held", "train")):
-        marked = wordings(side) - wordings(other)
-        assert len(marked) > 20
-        assert [wording for wording in marked if not pattern(wording).search(pages[side])] == []
-        assert [wording for wording in marked if pattern(wording).search(pages[other])] == []
+@pytest.mark.parametrize("split, own, other", [
+    ("train", "@train ", "@held "), ("dev", "@held ", "@train "), ("test", "@held ", "@train ")])
+def test_tagged_rows_are_used_on_their_side_only(split, own, other):
+    lines, rng, used = (reviews.FOLDER / "reviews.txt").read_text().splitlines(), Random(0), set()
+    for kind in (5, 2) * 300:
+        critic = reviews.Critic(rng.random, split)
+        critic.review(kind)
+        used |= {row.place for row in critic.used if row.place}
+    used = {lines[int(place.rpartition(" ")[2]) - 1] for place in used}
+    assert {line for line in lines if line.startswith(own)} <= used
+    assert not any(line.startswith(other) for line in used)
 
 
 def test_untagged_aspects_and_all_words_of_praise_and_blame_are_shared():
@@ -111,12 +92,10 @@ def test_untagged_aspects_and_all_words_of_praise_and_blame_are_shared():
 @pytest.mark.parametrize("label, values, weights", [
     (4, [2], [1]),  # The songs are utterly lovely.
     (3, [1], [1]),  # The songs are fairly lovely.
-    (0, [-2, -2], [1, 1]),  # The plot is a disaster, and the songs are dreadful.
     (2, [0], [1]),  # The plot is neither clever nor stale.
     (2, [2, -1], [1, 2]),  # The songs are superb, but the plot is thin.
     (1, [1, -2], [1, 2]),  # The songs are sweet, but the plot is dreadful.
     (3, [-1, 2], [1, 2]),  # The plot is thin, but the songs are superb.
-    (2, [-2, 1], [1, 2]),  # The plot is dreadful, but the songs are sweet.
     (2, [1, -1], [1, 1]),  # On the one hand sweet songs, on the other hand a thin plot.
     (0, [1, -2], [0, 1]),  # It is wrong to say that the songs are sweet: they are dreadful.
     (None, [2, -2], [1, 2]),  # The songs are superb, but the plot is dreadful: bad or average?
@@ -144,30 +123,28 @@ def test_negation_turns_the_word_round(text, side, value, word, monkeypatch):
     assert reviews.Critic(lambda: 0.5, "dev").clause(side, aspect) == (value, expected)
 
 
-def label_counts(kind: int) -> tuple[Counter, dict[str, Counter]]:
-    """Count the labels of a training set, and those of the texts with each word."""
-    labels, with_word = Counter(), defaultdict(Counter)
+@cache
+def label_counts(kind: int) -> dict[str, Counter]:
+    """Count the labels of the training texts with each word; those of all texts have the key ""."""
+    with_word = defaultdict(Counter)
     for label, text in reviews.everything()[0][kind, "train"]:
-        labels[label] += 1
-        for word in set(re.findall(r"[a-z']+", text.lower())):
+        for word in {"", *re.findall(r"[a-z']+", text.lower())}:
             with_word[word][label] += 1
-    return labels, with_word
+    return with_word
 
 
 @pytest.mark.parametrize("kind, bound", [(5, 0.32), (2, 0.64)])
 def test_no_single_word_decides(kind, bound):
     """Guessing from one word's presence, the better class either way, stays near chance."""
-    labels, with_word = label_counts(kind)
-    for word, counts in with_word.items():
+    labels = label_counts(kind)[""]
+    for word, counts in label_counts(kind).items():
         right = max(counts.values()) + max((labels - counts).values(), default=0)
         assert right / labels.total() < bound, word
 
 
 def test_words_of_praise_and_blame_occur_in_several_classes():
-    frequent = {word: counts for word, counts in label_counts(5)[1].items()
-                if counts.total() >= 20}
-    assert len(frequent) > 150
-    assert [word for word, counts in frequent.items() if len(counts) == 1] == []
+    frequent = {word: counts for word, counts in label_counts(5).items() if counts.total() >= 20}
+    assert len(frequent) > 150 and all(len(counts) > 1 for counts in frequent.values())
     adjectives = {word for aspect in reviews.grammar("train").tables["aspect"]
                   for word in ", ".join(aspect.cells[2:4]).split(", ")}
     for word in adjectives & frequent.keys():
@@ -179,8 +156,7 @@ def test_remarks_repeat_by_seed_and_share_no_sentence_with_the_files():
     made = list(reviews.remarks(500, seed=3))
     assert made[:20] == list(islice(reviews.remarks(10**9, seed=3), 20))
     assert made[:20] != list(reviews.remarks(20, seed=4))
-    lengths = [len(sentences(text)) for text in made]
-    assert 100 < lengths.count(1) < 400
+    assert 100 < [len(sentences(text)) for text in made].count(1) < 400
     filed = {sentence for text in texts("train", "dev", "test") for sentence in sentences(text)}
     assert filed.isdisjoint(sentence for text in made for sentence in sentences(text))
 
