@@ -43,8 +43,7 @@ def story(seed: int, index: int = 0) -> str:
         text = finish(Teller(told, rng.random).tell_plot(told.plots[name]), tense)
         if MIN_WORDS <= text.count(" ") + 1 <= MAX_WORDS:
             return text
-    place = told.plots[name].place
-    raise GrammarError(f"{place}: never makes {MIN_WORDS} to {MAX_WORDS} words")
+    raise GrammarError(f"{told.plots[name].place}: never makes {MIN_WORDS} to {MAX_WORDS} words")
 
 
 def stories(count: int, seed: int = 0) -> Iterator[str]:
