@@ -18,14 +18,13 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from run_llama import KIND, PROMPT
-from utils import InputError, Parser, atomic_write, configure_stdout, fail, read_examples
+from utils import Example, InputError, Parser, atomic_write, configure_stdout, fail, read_examples
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "optimizer.py",
@@ -38,24 +37,16 @@ OUTPUTS = tuple(f"{dataset}-{split}-{kind}-output.txt"
 CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
 DATA = tuple(f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in ("dev", "test"))
 SIZE_LIMIT = 10_000_000  # bytes of the zip
-QUESTION = re.compile(r"(.+) Is this movie [^?]+\? This movie is")
-# What zipfile raises for a file that is cut short, damaged, encrypted, or not a zip at all.
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
-STRANGERS = {"__MACOSX": "; macOS's Finder added it, `zip -d FILE.zip '__MACOSX/*'` removes it",
-             ".DS_Store": "; macOS's Finder added it, `zip -d FILE.zip '*.DS_Store'` removes it",
-             "desktop.ini": "; Windows added it", "Thumbs.db": "; Windows added it",
-             "__pycache__": "; Python makes it anew"}
+QUESTION = re.compile(r" Is this movie [^?]+\? This movie is\Z")
+FINDER = ("__MACOSX", ".DS_Store")  # what macOS's Finder puts into a zip
 
-
-# ------------------------------------------------------------------------------------------ build
 
 def build(name: str, source: Path) -> list[str]:
-    """Write `name`.zip into the current folder, unless the check finds problems; return those."""
+    """Write `name`.zip, unless the check finds problems; return those."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped:
         for part in CONTENT:
-            path = find(part, source)
-            if path.is_file():
+            if (path := find(part, source)).is_file():
                 zipped.write(path, f"{name}/{part}")
     problems = check(content, source)
     if not problems:
@@ -70,8 +61,6 @@ def find(part: str, source: Path) -> Path:
     return path if path.exists() or part in STORIES + OUTPUTS else HERE / part
 
 
-# ------------------------------------------------------------------------------------------ check
-
 def check(file: BinaryIO, source: Path) -> list[str]:
     """Return everything that is wrong with a zip; `source` comes first in the search for data."""
     problems = []
@@ -81,8 +70,8 @@ def check(file: BinaryIO, source: Path) -> list[str]:
         folder = Path(temporary)
         try:
             problems += unpack(file, folder)
-        except UNREADABLE as error:
-            return [*problems, f"cannot be read as a zip ({error!s:.80}); make it again"]
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted
+            return [*problems, f"cannot be read as a zip ({error}); make it again"]
         for part in CONTENT:
             problems += [f"{part}{problem}" for problem in part_problems(folder / part, source)]
         if all((folder / part).exists() for part in MODULES):
@@ -95,14 +84,13 @@ def unpack(file: BinaryIO, folder: Path) -> Iterator[str]:
     with zipfile.ZipFile(file) as zipped:
         members = {name_of(member): member for member in zipped.infolist()}
         if any("\\" in member.orig_filename for member in members.values()):
-            yield ("names have \\ where / has to be, as an old Windows program writes them; only "
-                   "Windows makes a folder of that, so zip it with another program")
-        parents = Counter(parent for parent, _, part in (
-            name.rpartition("/") for name in members) if part in CONTENT)
-        top = parents.most_common(1)[0][0] if parents else ""
+            yield "names have \\ for /, as old Windows programs write them; zip it with another one"
+        parents = [parent for parent, _, part in (name.rpartition("/") for name in members)
+                   if part in CONTENT]
+        top = max(parents, key=parents.count, default="")
         if not is_surnames(top):
-            yield (f"the files are in {f'the folder {top!r}' if top else 'no folder'}; they have "
-                   "to be in one that is named SURNAME1_SURNAME2 (letters, and _ between names)")
+            yield (f"the files are in {top or '.'!r}; they have to be in one folder named "
+                   "SURNAME1_SURNAME2 (letters and _)")
         prefix = f"{top}/" if top else ""
         for part in CONTENT:
             if member := members.pop(prefix + part, None):
@@ -121,33 +109,29 @@ def name_of(member: zipfile.ZipInfo) -> str:
 
 def is_surnames(text: str) -> bool:
     """Whether a text is surnames, such as O'Neil or Müller-Lüdenscheidt, joined by _."""
-    kinds = "".join(  # L for letters, N for digits, M for marks and the joiners of some scripts
-        c if c in "_'’.-" else "M" if c in "\u200c\u200d" else unicodedata.category(c)[0]
-        for c in unicodedata.normalize("NFC", text))
-    surname = "L[LMN]*(?:['’.-][LMN]+)*"
-    return bool(re.fullmatch(f"{surname}(?:_{surname})*", kinds))
+    # Combining marks and the joiners of some scripts are parts of letters.
+    letters = "".join(
+        c for c in text if unicodedata.category(c)[0] != "M" and c not in "\u200c\u200d")
+    surname = r"[^\W\d_][^\W_]*(?:['’.-][^\W_]+)*"
+    return bool(re.fullmatch(f"{surname}(?:_{surname})*", letters))
 
 
 def extras(names: Iterable[str], prefix: str) -> Iterator[str]:
     """Yield a line for each file or folder that does not belong in a submission."""
-    found = Counter()
-    for name in names:
-        root = prefix * name.startswith(prefix) + name.removeprefix(prefix).split("/")[0]
-        strangers = [step for step in name.split("/") if step in STRANGERS]
-        if not (name.endswith("/") and prefix.startswith(name)):  # the submission's own folder
-            found[strangers[0] if strangers else root] += 1
-    for root, count in found.items():
-        yield (f"{root!r}{f' ({count:,} entries)' * (count > 1)}: does not belong in it"
-               f"{STRANGERS.get(root, '')}")
+    roots = dict.fromkeys(name.removeprefix(prefix).split("/")[0] for name in names)
+    for root in filter(None, roots):  # the submission's own folder leaves an empty one
+        hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{root}*'` removes it"
+        yield f"{root!r}: does not belong in it{hint * (root in FINDER)}"
 
 
 def part_problems(path: Path, source: Path) -> Iterator[str]:
     """Yield what is wrong with a part of a submission."""
     part = path.name
-    made = " (`python reproduce.py` makes it)" * (part in STORIES + OUTPUTS)
     content = path.read_bytes() if path.exists() else None
-    if not content:
-        yield f": missing{made}" if content is None else ": empty"
+    if content is None:
+        yield f": missing{' (`python reproduce.py` makes it)' * (part in STORIES + OUTPUTS)}"
+    elif not content:
+        yield ": empty"
     elif path.suffix == ".sh" and b"\r\n" in content:
         yield ": its lines end in CRLF, with which bash fails; save it with LF"
     elif part in STORIES:
@@ -158,49 +142,43 @@ def part_problems(path: Path, source: Path) -> Iterator[str]:
             yield ": has nothing after the prompt"
     elif part in OUTPUTS:
         data = find(f"data/{'-'.join(part.split('-')[:2])}.txt", source)
-        yield from output_problems(path, [example.sentence for example in read_examples(str(data))]
-                                   if data.exists() else None)
+        yield from output_problems(path, read_examples(str(data)) if data.exists() else [])
 
 
-def output_problems(path: Path, expected: list[str] | None) -> Iterator[str]:
-    """Yield what is wrong with predictions, whose sentences are to be `expected`, if known."""
+def output_problems(path: Path, examples: list[Example]) -> Iterator[str]:
+    """Yield what is wrong with predictions for `examples`, which may be empty: not known."""
     dataset, _, kind, _ = path.name.split("-")
     try:
         labels, sentences = zip(*read_examples(str(path)))
     except InputError as error:
         yield str(error).removeprefix(str(path))
         return
-    if expected and len(sentences) != len(expected):
-        yield f": {len(sentences):,} lines, but {len(expected):,} in the data"
+    if examples and len(sentences) != len(examples):
+        yield f": {len(sentences):,} lines, but {len(examples):,} in the data"
     last = CLASSES[dataset] - 1
-    yield from at_lines(f"a label that is not one of 0 to {last}",
-                        [not 0 <= label <= last for label in labels])
+    yield from at_line(f"a label that is not one of 0 to {last}",
+                       [not 0 <= label <= last for label in labels])
     if kind == KIND["prompt"]:
-        matches = [QUESTION.fullmatch(sentence) for sentence in sentences]
-        yield from at_lines("no question at the end", [not match for match in matches])
-        sentences = [match and match[1] for match in matches]
-    yield from at_lines("another sentence than in the data", [
-        a not in (None, b) for a, b in zip(sentences, expected or ())])
+        asked, sentences = sentences, [QUESTION.sub("", sentence) for sentence in sentences]
+        yield from at_line("no question at the end", [a == b for a, b in zip(asked, sentences)])
+    yield from at_line("another sentence than in the data", [
+        sentence != example.sentence for sentence, example in zip(sentences, examples)])
 
 
-def at_lines(problem: str, wrong: list[bool]) -> Iterator[str]:
-    """Yield the problem, if any line has it, with the number of the first that does."""
+def at_line(problem: str, wrong: list[bool]) -> Iterator[str]:
+    """Yield the problem with the number of the first line that has it, if any does."""
     if any(wrong):
-        more = sum(wrong) - 1
-        yield f", line {wrong.index(True) + 1}{f' and {more:,} more' * bool(more)}: {problem}"
+        yield f", line {wrong.index(True) + 1}{' and others' * (sum(wrong) > 1)}: {problem}"
 
 
 def start_problems(folder: Path) -> Iterator[str]:
     """Start the program where nothing but the submission is on Python's path."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run = subprocess.run([sys.executable, "run_llama.py", "--help"], cwd=folder, env=environment,
-                         stdin=subprocess.DEVNULL, capture_output=True)
+    run = subprocess.run([sys.executable, "-E", "run_llama.py", "--help"], cwd=folder,
+                         capture_output=True)
     if run.returncode:
         last = run.stderr.decode(errors="replace").strip().split("\n")[-1]
         yield f"run_llama.py --help: exit status {run.returncode}, {last:.200}"
 
-
-# ------------------------------------------------------------------------------------------- main
 
 def main(argv: list[str] | None = None) -> int:
     """Build or check; return 0: nothing wrong, 1: problems, one a line, 2: bad usage or input."""
@@ -213,37 +191,28 @@ def main(argv: list[str] | None = None) -> int:
                         help="folder of the outputs (default: this folder)")
     args = parser.parse_args(argv)
     is_zip = args.what.lower().endswith(".zip")
-    name = args.what if is_zip else unicodedata.normalize("NFC", f"{args.what}.zip")
     if not is_zip and not is_surnames(args.what):
-        parser.error(f"{args.what!r:.80} is neither FILE.zip nor SURNAME1_SURNAME2, letters with _ "
-                     "between the names")
+        parser.error(f"{args.what!r} is neither FILE.zip nor SURNAME1_SURNAME2 (letters and _)")
     if not args.source.is_dir():
         parser.error(f"--from {args.source}: there is no such folder")
+    name = unicodedata.normalize("NFC", args.what)
     try:
         if is_zip:
-            with open(name, "rb") as file:
-                problems = check(file, args.source)
+            problems = check(io.BytesIO(Path(args.what).read_bytes()), args.source)
         else:
-            problems = build(name.removesuffix(".zip"), args.source)
-        missing = [part for part in DATA if not find(part, args.source).exists()]
-        return show(name, problems, missing, is_built=not is_zip)
+            problems = build(name, args.source)
     except (OSError, InputError) as error:
         return fail("prepare_submit.py", error)
-
-
-def show(name: str, problems: list[str], missing: list[str], is_built: bool) -> int:
-    """Print what was found; return the exit status."""
-    if missing:
+    if missing := [part for part in DATA if not find(part, args.source).exists()]:
         print(f"note: without {', '.join(missing)} (`bash setup.sh` fetches them), numbers of "
               "lines and sentences were not compared")
     for problem in problems:
         print(problem)
     if problems:
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        print(f"{name}: {count}{', so it was not written' * is_built}", file=sys.stderr)
+        print(f"{name}: problems: {len(problems)}{'' if is_zip else '; no zip was written'}",
+              file=sys.stderr)
         return 1
-    print(f"{name}: {'written and ' * is_built}checked, all {len(CONTENT)} files as they have to "
-          f"be{', as far as could be checked' * bool(missing)}; {os.path.getsize(name):,} bytes")
+    print(f"{name if is_zip else f'wrote {name}.zip'}: all {len(CONTENT)} files are right")
     return 0
 
 

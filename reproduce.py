@@ -10,14 +10,11 @@ where prepare_submit.py takes them from, and results.md is written anew after ev
 import argparse
 import hashlib
 import json
-import os
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -39,7 +36,6 @@ from utils import (
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED = 1337
-GRACE = 10  # seconds for an interrupted run to end by itself
 SPLITS = ("dev", "test")
 JOBS = {"prompt": "zero-shot", "finetune": "fine-tuning", "lora": "LoRA"}
 TRAINED = ("finetune", "lora")
@@ -62,8 +58,6 @@ class RunFailed(Exception):
     """A run ended with an error, or its predictions do not fit the data."""
 
 
-# -------------------------------------------------------------------------------- plans and runs
-
 class Plan(NamedTuple):
     """What to reproduce, and where."""
 
@@ -81,7 +75,7 @@ OFFICIAL_PLAN = Plan(
     {"generate": "", "prompt": "--batch_size 10", "finetune": "--lr 2e-5",
      "lora": "--lr 2e-5 --lora_rank 4 --lora_alpha 1.0"})
 DEMO_PLAN = Plan(
-    Path("reproduction/demo"), Path("reproduction/demo"), HERE / "demo/stories.pt", 6,
+    Path("reproduction/demo"), Path("reproduction/demo"), HERE / "demo/stories.pt", 5,
     {"sst": 8, "cfimdb": 8},
     {"generate": "", "prompt": "--batch_size 8", "finetune": "--lr 5e-4",
      "lora": "--lr 2e-3 --lora_rank 8 --lora_alpha 8"}, is_demo=True)
@@ -101,10 +95,13 @@ class Run(NamedTuple):
         return self.plan.work / f"{self.dataset}-{self.option}-{self.seed}".lstrip("-")
 
     @property
-    def outputs(self) -> list[str]:
-        """What it makes for the submission: predictions for dev and test, or two stories."""
-        return [f"{self.dataset}-{split}-{KIND[self.option]}-output.txt"
-                for split in SPLITS] if self.dataset else list(STORIES)
+    def outputs(self) -> dict[str, str]:
+        """The files that it makes for the submission, by the options that name them."""
+        if self.option == "generate":
+            return {f"generated_sentence_{kind}_temp_out": story
+                    for kind, story in zip(("low", "high"), STORIES)}
+        return {f"{split}_out": f"{self.dataset}-{split}-{KIND[self.option]}-output.txt"
+                for split in SPLITS}
 
     def files(self) -> dict[str, Path]:
         """The files that it reads, by the options that name them."""
@@ -128,12 +125,9 @@ class Run(NamedTuple):
 
     def command(self) -> list[str]:
         """The command line."""
-        files = [word for name, path in self.files().items()
-                 for word in (f"--{name}", str(path.resolve()))]
-        outputs = [word for split, name in zip(SPLITS, self.outputs if self.dataset else ())
-                   for word in (f"--{split}_out", name)]
-        program = [sys.executable, str(HERE / "run_llama.py")]
-        return [*program, *self.recipe()["options"], *files, *outputs]
+        options = {name: path.resolve() for name, path in self.files().items()} | self.outputs
+        return [sys.executable, str(HERE / "run_llama.py"), *self.recipe()["options"],
+                *(f"--{name}={path}" for name, path in options.items())]
 
     def notes(self) -> dict[str, Any]:
         """What was noted of a run of this recipe; `accuracy` is there if it was finished."""
@@ -145,11 +139,6 @@ class Run(NamedTuple):
         """Write what `notes` reads."""
         with atomic_write(str(self.folder / "run.json"), "w") as file:
             json.dump({"recipe": self.recipe(), **notes}, file, indent=1)
-
-    def is_done(self) -> bool:
-        """Whether the result and all outputs are there."""
-        return "accuracy" in self.notes() and all(
-            (self.folder / name).is_file() for name in self.outputs)
 
 
 @cache
@@ -169,7 +158,7 @@ class Progress:
         """Print a line of a run's output, if it is that of an epoch."""
         if match := re.match(r"epoch (\d+): train.*, (\d+) s", line):
             size, *sizes = [run.files()["train"].stat().st_size for run in [this, *self.runs]
-                            if not run.is_done()]
+                            if "accuracy" not in run.notes()]
             self.seconds, self.bytes = self.seconds + int(match[2]), self.bytes + size
             left = sum(sizes) * this.plan.epochs - size * (int(match[1]) + 1)
             time_left = timedelta(seconds=round(left * self.seconds / self.bytes))
@@ -180,30 +169,26 @@ def reproduce(runs: list[Run], use_gpu: bool) -> None:
     """Do the runs that are not done, and put outputs and results in place."""
     progress = Progress(runs)
     for number, run in enumerate(runs, start=1):
-        is_done = run.is_done()
+        is_done = "accuracy" in run.notes()
         print(f"run {number} of {len(runs)}: {run.folder.name}{', done before' * is_done}")
         if not is_done:
             perform(run, use_gpu, progress)
-        notes = run.notes()
-        shares = [f"{split} accuracy {share:.4f}, "
-                  for split, share in zip(SPLITS, notes["accuracy"])]
-        print(f"    {''.join(shares)}{notes['seconds']} s")
+        for split, share in zip(SPLITS, run.notes()["accuracy"]):
+            print(f"    {split} accuracy {share:.4f}")
         if run.seed == FIRST_SEED:
-            for name in run.outputs:
+            for name in run.outputs.values():
                 shutil.copyfile(run.folder / name, run.plan.home / name)
         write_results(run.plan)
 
 
 def perform(run: Run, use_gpu: bool, progress: Progress) -> None:
     """Do a run, or resume it if it was interrupted, and note its result."""
-    if run.folder.exists() and run.notes().get("use_gpu") != use_gpu:  # also if of another recipe
-        shutil.rmtree(run.folder)
+    if run.notes().get("use_gpu") != use_gpu:  # also if there are none of this recipe
+        shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir(parents=True, exist_ok=True)
     run.write_notes(use_gpu=use_gpu)
-    begin = time.monotonic()
     execute(run, [*run.command(), *["--use_gpu"] * use_gpu], progress)
-    run.write_notes(use_gpu=use_gpu, seconds=round(time.monotonic() - begin, 1),
-                    accuracy=accuracy(run))
+    run.write_notes(use_gpu=use_gpu, accuracy=accuracy(run))
     if run.seed != FIRST_SEED:
         for model in run.folder.glob("*.pt"):  # 167 MB each
             model.unlink()
@@ -214,16 +199,13 @@ def execute(run: Run, command: list[str], progress: Progress) -> None:
     line, log_path = "", run.folder / "log.txt"
     with open(log_path, "a", encoding="utf-8", buffering=1) as log, subprocess.Popen(
             command, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            encoding="utf-8", env=os.environ | {"PYTHONIOENCODING": "utf-8"}) as child:
+            encoding="utf-8", errors="replace") as child:
         try:
             for line in child.stdout:
                 log.write(line)
                 progress.show(run, line)
-        except KeyboardInterrupt:  # Ctrl-C is for the child, too; a signal may be for us alone
-            with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                child.wait(GRACE)
+        except KeyboardInterrupt:  # of which the child may not know
             child.kill()
-            child.wait()
             raise
     if child.returncode:
         raise RunFailed(f"{run.folder.name} failed with exit status {child.returncode}: "
@@ -233,9 +215,10 @@ def execute(run: Run, command: list[str], progress: Progress) -> None:
 def accuracy(run: Run) -> list[float]:
     """Compare the written predictions for dev and test with the data; nothing for stories."""
     shares = []
-    for split, name in zip(SPLITS, run.outputs if run.dataset else ()):
-        path, examples = run.folder / name, read_examples(str(run.files()[split]))
-        for problem in output_problems(path, [example.sentence for example in examples]):
+    for split in SPLITS if run.dataset else ():
+        examples = read_examples(str(run.files()[split]))
+        path = run.folder / run.outputs[f"{split}_out"]
+        for problem in output_problems(path, examples):
             raise RunFailed(f"{path}{problem}")
         hits = sum(predicted.label == example.label
                    for predicted, example in zip(read_examples(str(path)), examples))
@@ -243,45 +226,44 @@ def accuracy(run: Run) -> list[float]:
     return shares
 
 
-# ---------------------------------------------------------------------------------------- results
-
 VERDICTS = """
 - *apart*: mean measured minus mean published, in published standard deviations.
 - *equal*: the same to all published digits. Zero-shot prompting draws nothing at random.
-- *agrees*: at most 2 published standard deviations apart. A mean over few seeds strays further
-  than one over ten.
-- *differs*: neither of these.
-- *not comparable*: the labels of CFIMDB test are placeholders, 0 on every line, so that its figure
-  is only the share of zeros predicted. Zero-shot it can be compared all the same.
+- *agrees*: at most 2 standard deviations apart; *differs*: more, as may happen with few seeds.
+- *not comparable*: the labels of CFIMDB test are placeholders, 0 on every line, so that a trained
+  model's figure is only the share of zeros predicted.
 """
 NO_VERDICTS = """
 **The published figures do not apply here:** this is the small embedded model on the embedded
-reviews, so there is nothing to compare with. reviews5 takes the place of SST and reviews2 that of
-CFIMDB, also in the names of the outputs.
+reviews. reviews5 takes the place of SST and reviews2 that of CFIMDB, also in the outputs' names.
 """
 
 
 def write_results(plan: Plan) -> None:
     """Write results.md from all results that are there, those of earlier calls included."""
-    lines = ["# Results", "", "Accuracy, mean (standard deviation) over the seeds; one seed has no "
-             "standard deviation. Computed from the written outputs. Made by `python reproduce.py"
-             f"{' --demo' * plan.is_demo}`.", "",
+    command = f"python reproduce.py{' --demo' * plan.is_demo}"
+    lines = ["# Results\n\nAccuracy, mean (standard deviation) over the seeds; one seed has no "
+             f"standard deviation. Computed from the written outputs. Made by `{command}`.\n",
              "| job | sentences | seeds | measured | published | apart | verdict |",
              "|---|---|---|---|---|---|---|"]
     seeds = {int(path.parent.name.rpartition("-")[2]) for path in plan.work.glob("*/run.json")}
     for option, dataset in TASKS[1:]:
-        runs = [Run(plan, option, dataset, seed) for seed in seeds]
-        results = [run.notes()["accuracy"] for run in runs if run.is_done()]
+        notes = [Run(plan, option, dataset, seed).notes() for seed in seeds]
+        results = [note["accuracy"] for note in notes if "accuracy" in note]
+        name = DEMO_DATA[dataset] if plan.is_demo else dataset.upper()
         for index, split in enumerate(SPLITS):
             shares = [result[index] for result in results]
-            name = DEMO_DATA[dataset] if plan.is_demo else dataset.upper()
-            spread = f" ({statistics.stdev(shares):.4f})" if len(shares) > 1 else ""
-            measured = f"{statistics.mean(shares):.4f}{spread}" if shares else "not run"
             verdict = "–––" if plan.is_demo else compare(f"{dataset}-{option}", index, shares)
-            lines.append("| " + " | ".join([JOBS[option], f"{name} {split}", str(len(shares)),
-                                            measured, *verdict]) + " |")
+            cells = (JOBS[option], f"{name} {split}", len(shares), measured(shares), *verdict)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     with atomic_write(str(plan.home / "results.md"), "w") as file:
         file.write("\n".join([*lines, NO_VERDICTS if plan.is_demo else VERDICTS]))
+
+
+def measured(shares: list[float]) -> str:
+    """Mean and standard deviation."""
+    spread = f" ({statistics.stdev(shares):.4f})" if len(shares) > 1 else ""
+    return f"{statistics.mean(shares):.4f}{spread}" if shares else "not run"
 
 
 def compare(task: str, index: int, shares: list[float]) -> tuple[str, str, str]:
@@ -290,17 +272,14 @@ def compare(task: str, index: int, shares: list[float]) -> tuple[str, str, str]:
     published = f"{mean:.3f} ({deviation:.3f})" if deviation else f"{mean:.4f} (0.000)"
     if not shares:
         return published, "–", "–"
-    measured = statistics.mean(shares)
+    apart = statistics.mean(shares) - mean
     if not deviation:
-        return published, "–", "equal" if f"{measured:.4f}" == f"{mean:.4f}" else "differs"
-    apart = (measured - mean) / deviation
-    verdict = "agrees" if abs(apart) <= 2 else "differs"
+        return published, "–", "equal" if abs(apart) < 0.00005 else "differs"
+    verdict = "agrees" if abs(apart) <= 2 * deviation else "differs"
     if task.startswith("cfimdb") and SPLITS[index] == "test":
         verdict = "not comparable"
-    return published, f"{apart:+.1f}", verdict
+    return published, f"{apart / deviation:+.1f}", verdict
 
-
-# ------------------------------------------------------------------------------------------- main
 
 def main(argv: list[str] | None = None) -> int:
     """Reproduce; return 0: done, 1: a run failed, 2: bad usage or input, 130: interrupted."""
@@ -319,10 +298,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     plan = DEMO_PLAN if args.demo else OFFICIAL_PLAN
     words = set(args.tasks or WORDS)
-    chosen = [(option, dataset) for option, dataset in TASKS
-              if words & {option, dataset, f"{dataset}-{option}"}]
-    runs = [Run(plan, option, dataset, seed) for seed in range(FIRST_SEED, FIRST_SEED + args.seeds)
-            for option, dataset in chosen if option in TRAINED or seed == FIRST_SEED]
+    runs = [Run(plan, option, dataset, seed)
+            for seed in range(FIRST_SEED, FIRST_SEED + args.seeds) for option, dataset in TASKS
+            if words & {option, dataset, f"{dataset}-{option}"}
+            and (option in TRAINED or seed == FIRST_SEED)]
     try:
         if args.demo:
             lay_out_demo(plan)
@@ -353,8 +332,8 @@ def lay_out_demo(plan: Plan) -> None:
 
 def check_inputs(runs: list[Run]) -> None:
     """Raise InputError, naming all files that the runs need and that are not there."""
-    needed = {path: None for run in runs for path in run.files().values()}
-    if missing := [str(path) for path in needed if not path.is_file()]:
+    needed = {path for run in runs for path in run.files().values()}
+    if missing := sorted(str(path) for path in needed if not path.is_file()):
         raise InputError(f"missing: {', '.join(missing)}; `bash setup.sh` fetches the official "
                          "files, and --demo does without them")
 

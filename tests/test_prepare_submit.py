@@ -26,6 +26,7 @@ STORY = ("Victor Frankenstein, a young scientist obsessed with uncovering the se
 QUESTIONS = {"sst": " Is this movie awful, bad, average, good, or excellent? This movie is ",
              "cfimdb": " Is this movie bad or good? This movie is "}
 NFD_NAME = unicodedata.normalize("NFD", "Müller_Çelik")
+FOLDER = "they have to be in one folder named SURNAME1_SURNAME2 (letters and _)"
 starts = prepare_submit.start_problems
 
 
@@ -90,14 +91,12 @@ def test_a_submission_has_the_thirty_files_in_one_folder_and_its_code_starts(
         folder, capsys, monkeypatch):
     monkeypatch.setattr(prepare_submit, "start_problems", starts)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    status, out, err = run(capsys, NAME)
-    assert (status, err) == (0, [])
-    assert len(out) == 1 and out[0].startswith(f"{NAME}.zip: written and checked, all 30 files")
+    assert run(capsys, NAME) == (0, [f"wrote {NAME}.zip: all 30 files are right"], [])
     with zipfile.ZipFile(f"{NAME}.zip") as zipped:
         assert sorted(zipped.namelist()) == sorted(
             f"{NAME}/{name}" for name in CODE + TEXTS + STORIES + PREDICTIONS)
         assert zipped.testzip() is None
-    assert run(capsys, f"{NAME}.zip")[0] == 0
+    assert run(capsys, f"{NAME}.zip") == (0, [f"{NAME}.zip: all 30 files are right"], [])
     # It has to start without what stands in the repository alone.
     with open(prepare_submit.HERE / "utils.py", "a", encoding="utf-8") as file:
         file.write("\nimport prepare_submit\n")
@@ -118,55 +117,45 @@ def test_outputs_come_from_the_given_folder_alone_and_the_rest_from_there_first(
         capsys, NAME, "--from", str(folder))[1]
 
 
-# --------------------------------------------------------------------------------------- content
-
-def edit(change: Callable[[str], str]) -> Callable[[Path], None]:
-    """A defect: a file whose text is changed."""
-    def apply(path: Path) -> None:
-        text = change(path.read_text(encoding="utf-8"))
-        path.write_text(text, encoding="utf-8", newline="\n")
-    return apply
+def replace(old: str, new: str, count: int = -1) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new, count)
 
 
-DEFECTS = [  # in the order of the report
-    ("README.md", edit(lambda text: ""), ": empty"),
-    ("setup.sh", lambda path: path.write_bytes(b"set -e\r\necho\r\n"),
+DEFECTS = [  # how a file's text is changed, in the order of the report
+    ("README.md", lambda text: "", ": empty"),
+    ("setup.sh", lambda text: "set -e\r\necho\r\n",
      ": its lines end in CRLF, with which bash fails; save it with LF"),
-    (STORIES[0], edit(lambda text: "Once upon a time " + text),
+    (STORIES[0], lambda text: "Once upon a time " + text,
      ": does not start with the prompt, Victor Frankenstein…"),
-    (STORIES[1], edit(lambda text: text[:text.index(" old clocks")]),
-     ": has nothing after the prompt"),
-    (PREDICTIONS[0], Path.unlink, ": missing (`python reproduce.py` makes it)"),
-    (PREDICTIONS[1], edit(lambda text: text.replace(QUESTIONS["sst"], "", 1)),
-     ", line 1: no question at the end"),
-    (PREDICTIONS[2], edit(lambda text: text[:text.rindex("\n", 0, -1) + 1]),
+    (STORIES[1], replace(" old clocks.", ""), ": has nothing after the prompt"),
+    (PREDICTIONS[1], replace(QUESTIONS["sst"], "", 1), ", line 1: no question at the end"),
+    (PREDICTIONS[2], lambda text: text[:text.rindex("\n", 0, -1) + 1],
      ": 3 lines, but 4 in the data"),
-    (PREDICTIONS[3], edit(lambda text: text + "1 ||| one more\n"), ": 5 lines, but 4 in the data"),
-    (PREDICTIONS[4], edit(lambda text: text.replace("1 ||| The", "5 ||| The")),
-     ", line 2 and 1 more: a label that is not one of 0 to 4"),
-    (PREDICTIONS[5], edit(lambda text: text.replace("no. 2", "no. 7")),
-     ", line 3: another sentence than in the data"),
-    (PREDICTIONS[6], edit(lambda text: text.replace("no. 0", "no. 8")),
-     ", line 1: another sentence than in the data"),
-    (PREDICTIONS[7], edit(lambda text: ""), ": empty"),
-    (PREDICTIONS[8], edit(lambda text: text.replace("\n", QUESTIONS["cfimdb"] + "\n")),
-     ", line 1 and 3 more: another sentence than in the data"),
-    (PREDICTIONS[9], edit(lambda text: text.replace(" ||| ", " | ")),
+    (PREDICTIONS[3], lambda text: text + "1 ||| one more\n", ": 5 lines, but 4 in the data"),
+    (PREDICTIONS[4], replace("1 ||| The", "5 ||| The"),
+     ", line 2 and others: a label that is not one of 0 to 4"),
+    (PREDICTIONS[5], replace("no. 2", "no. 7"), ", line 3: another sentence than in the data"),
+    (PREDICTIONS[6], replace("no. 0", "no. 8"), ", line 1: another sentence than in the data"),
+    (PREDICTIONS[7], lambda text: "", ": empty"),
+    (PREDICTIONS[8], replace("\n", QUESTIONS["cfimdb"] + "\n"),
+     ", line 1 and others: another sentence than in the data"),
+    (PREDICTIONS[9], replace(" ||| ", " | "),
      ", line 1: no ' ||| ' between label and sentence"),
-    (PREDICTIONS[10], edit(lambda text: text.replace("0 |||", "2 |||", 1)),
+    (PREDICTIONS[10], replace("0 |||", "2 |||", 1),
      ", line 1: a label that is not one of 0 to 1"),
-    (PREDICTIONS[11], lambda path: path.write_bytes(b"0 ||| na\xefve\n"),
-     ", line 1: not UTF-8; convert the file"),
+    (PREDICTIONS[11], replace("naïve", "na\udcefve"), ", line 1: not UTF-8; convert the file"),
 ]
 
 
 def test_all_defects_are_named_at_once_and_an_earlier_zip_stays(folder, capsys):
     (folder / f"{NAME}.zip").write_bytes(b"the earlier one")
     for name, spoil, _ in DEFECTS:
-        spoil((prepare_submit.HERE if name in TEXTS else folder) / name)
-    status, out, err = run(capsys, NAME)
-    assert (status, out) == (1, [name + said for name, _, said in DEFECTS])
-    assert err == [f"{NAME}.zip: {len(DEFECTS)} problems, so it was not written"]
+        path = (prepare_submit.HERE if name in TEXTS else folder) / name
+        text = path.read_bytes().decode()
+        path.write_bytes(spoil(text).encode(errors="surrogateescape"))
+    assert run(capsys, NAME) == (
+        1, [name + said for name, _, said in DEFECTS],
+        [f"{NAME}: problems: {len(DEFECTS)}; no zip was written"])
     assert (folder / f"{NAME}.zip").read_bytes() == b"the earlier one"
 
 
@@ -179,11 +168,11 @@ def test_byte_order_marks_and_windows_line_ends_are_read(folder, capsys):
 
 def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, capsys):
     (folder / "data/sst-dev.txt").unlink()
-    edit(lambda text: text.replace("no. 2", "no. 7"))(folder / PREDICTIONS[4])
-    status, (note, checked), _ = run(capsys, NAME)
-    assert status == 0 and "as far as could be checked" in checked
+    (folder / PREDICTIONS[4]).write_text("4 ||| another sentence\n", encoding="utf-8")
+    status, (note, _), _ = run(capsys, NAME)
+    assert status == 0
     assert note.startswith("note: without data/sst-dev.txt (`bash setup.sh` fetches them)")
-    edit(lambda text: text.replace("0 |||", "7 |||", 1))(folder / PREDICTIONS[4])
+    (folder / PREDICTIONS[4]).write_text("5 ||| another sentence\n", encoding="utf-8")
     assert run(capsys, NAME)[0] == 1
 
 
@@ -193,30 +182,18 @@ def test_a_zip_over_ten_megabytes_is_too_large(folder, capsys):
     assert "the limit is 10,000,000" in said
 
 
-# ----------------------------------------------------------------------------------------- names
-
-SURNAMES = ("they have to be in one that is named SURNAME1_SURNAME2 (letters, and _ between "
-            "names)")
-
-
 @pytest.mark.parametrize("prefix, members, said", [
     (f"{NAME}/", [f"{NAME}/"], []),
-    (f"{NAME}/", [f"{NAME}/stories42M.pt", f"{NAME}/data/", f"{NAME}/data/sst-dev.txt", "x.py"],
-     [f"'{NAME}/stories42M.pt': does not belong in it",
-      f"'{NAME}/data' (2 entries): does not belong in it", "'x.py': does not belong in it"]),
+    (f"{NAME}/", [f"{NAME}/data/", f"{NAME}/data/sst-dev.txt", f"{NAME}/\x1b[2J\n", "x.py"],
+     ["'data': does not belong in it", "'\\x1b[2J\\n': does not belong in it",
+      "'x.py': does not belong in it"]),
     (f"{NAME}/", [f"__MACOSX/{NAME}/._llama.py", "__MACOSX/._x", f"{NAME}/.DS_Store"],
-     ["'__MACOSX' (2 entries): does not belong in it; macOS's Finder added it, "
-      "`zip -d FILE.zip '__MACOSX/*'` removes it",
-      "'.DS_Store': does not belong in it; macOS's Finder added it, "
-      "`zip -d FILE.zip '*.DS_Store'` removes it"]),
-    (f"{NAME}/", [f"{NAME}/__pycache__/llama.pyc"],
-     ["'__pycache__': does not belong in it; Python makes it anew"]),
-    (f"{NAME}/", [f"{NAME}/\x1b[2J\n"], [f"'{NAME}/\\x1b[2J\\n': does not belong in it"]),
-    (f"{NAME}\\", [], ["names have \\ where / has to be, as an old Windows program writes them; "
-                       "only Windows makes a folder of that, so zip it with another program"]),
-    ("", [], [f"the files are in no folder; {SURNAMES}"]),
-    (f"{NAME}/{NAME}/", [f"{NAME}/"],
-     [f"the files are in the folder '{NAME}/{NAME}'; {SURNAMES}"])])
+     [f"'{name}': does not belong in it; macOS's Finder added it, `zip -d FILE.zip '*{name}*'` "
+      "removes it" for name in ("__MACOSX", ".DS_Store")]),
+    (f"{NAME}\\", [],
+     ["names have \\ for /, as old Windows programs write them; zip it with another one"]),
+    ("", [], [f"the files are in '.'; {FOLDER}"]),
+    (f"{NAME}/{NAME}/", [], [f"the files are in '{NAME}/{NAME}'; {FOLDER}"])])
 def test_names_are_checked_and_what_systems_add_is_named_as_such(
         prefix, members, said, folder, capsys):
     status, out, _ = run(capsys, str(make_zip(folder, prefix, members)))
@@ -245,10 +222,8 @@ def test_a_name_is_found_as_macos_writes_it_and_written_composed(folder, capsys,
     assert (folder / "Müller_Çelik.zip").is_file()
 
 
-# ---------------------------------------------------------------------------------------- errors
-
 @pytest.mark.parametrize("spoil", [
-    lambda content: b"", lambda content: b"no zip at all", lambda content: content[:2000],
+    lambda content: b"no zip at all", lambda content: content[:2000],
     lambda content: content.replace(b"import argparse", b"import Argparse", 1)])
 def test_what_cannot_be_unpacked_is_a_finding(spoil, folder, capsys):
     path = make_zip(folder)  # stored, not compressed
@@ -258,11 +233,9 @@ def test_what_cannot_be_unpacked_is_a_finding(spoil, folder, capsys):
 
 
 @pytest.mark.parametrize("argv, said", [
-    ([], "required"), (["gone.zip"], "gone.zip"), ([NAME, "--from", "gone"], "gone"),
-    ([NAME, "--form", "."], "--form"), (["."], "'.'"), (["data.zip"], "data.zip"),
+    (["gone.zip"], "gone.zip"), ([NAME, "--from", "gone"], "gone"), (["."], "'.'"),
     ([NAME], "data/sst-dev.txt, line 1: no ' ||| ' between label and sentence")])
 def test_bad_usage_or_data_are_an_error_of_one_line(argv, said, folder, capsys):
-    (folder / "data.zip").mkdir()
     (folder / "data/sst-dev.txt").write_text("no separator\n", encoding="utf-8")
     status, out, err = run(capsys, *argv)
     assert (status, out, len(err)) == (2, [], 1) and said in err[0]
@@ -274,5 +247,5 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(folder):
         zipped.writestr("Müller 1/llama.py", b"")
     done = subprocess.run([sys.executable, ROOT / "prepare_submit.py", "Müller.zip"],
                           env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
-    assert done.returncode == 1 and b"the folder 'M\\xfcller 1'" in done.stdout
-    assert done.stderr == b"M\\xfcller.zip: 31 problems\n"
+    assert done.returncode == 1 and b"the files are in 'M\\xfcller 1'" in done.stdout
+    assert done.stderr == b"M\\xfcller.zip: problems: 31\n"
