@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prepare_submit import CLASSES, OUTPUTS, STORIES, output_problems
+from prepare_submit import CLASSES, STORIES, output_problems
 from run_llama import KIND
 from tokenizer import TOKENIZER_MODEL
 from utils import (
@@ -289,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=positive_int, default=1, metavar="N",
                         help="for fine-tuning and LoRA: 1337, 1338, … (default: 1; the published "
                              "figures are of 10). The other jobs run with 1337 alone")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", choices=WORDS,
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", choices=WORDS, default=WORDS,
                         help="generate, prompt, finetune, lora on both data sets; or sst, cfimdb; "
                              "or one of each, as sst-lora (default: all)")
     parser.add_argument("--use_gpu", action="store_true", help="run on CUDA, not on the CPU")
@@ -297,10 +297,9 @@ def main(argv: list[str] | None = None) -> int:
                         help="the embedded model and data, in minutes, into reproduction/demo/")
     args = parser.parse_args(argv)
     plan = DEMO_PLAN if args.demo else OFFICIAL_PLAN
-    words = set(args.tasks or WORDS)
     runs = [Run(plan, option, dataset, seed)
             for seed in range(FIRST_SEED, FIRST_SEED + args.seeds) for option, dataset in TASKS
-            if words & {option, dataset, f"{dataset}-{option}"}
+            if {option, dataset, f"{dataset}-{option}"} & set(args.tasks)
             and (option in TRAINED or seed == FIRST_SEED)]
     try:
         if args.demo:
@@ -314,10 +313,8 @@ def main(argv: list[str] | None = None) -> int:
         return fail("reproduce.py", error, 1)
     except (OSError, InputError) as error:
         return fail("reproduce.py", error)
-    print(f"the results are in {plan.home / 'results.md'}")
-    if all((plan.home / name).is_file() for name in (*STORIES, *OUTPUTS)):
-        print("to hand in: python prepare_submit.py SURNAME1_SURNAME2"
-              f"{f' --from {plan.home}' * plan.is_demo}")
+    print(f"the results are in {plan.home / 'results.md'}; to hand in:\n"
+          f"python prepare_submit.py SURNAME1_SURNAME2 --from {plan.home}")
     return 0
 
 

@@ -41,6 +41,11 @@ make_environment() {
     printf 'installing PyTorch and what goes with it into .venv: this takes a few minutes\n'
     # An environment made by uv has no pip.
     "$python" -m pip -V >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || true
+    if $cpu; then
+        "$python" -m pip install --quiet --retries 1 --no-deps "${PACKAGES[0]}" \
+            --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
+            printf 'no CPU build to be had: installing the usual one\n'
+    fi
     if ! "$python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}"; then
         $new || rm "$UNFINISHED" # what was there before still works
         die "pip could not install the packages, see above; they exist for Python 3.10 to 3.14"
@@ -54,12 +59,10 @@ create_venv() {
     find_python "" "${VENV[@]}"
 }
 
-require_official=false
+cpu=false require_official=false
 while [[ ${1:-} == -* ]]; do
     case $1 in
-        --cpu) # pip prefers the 2.13.0+cpu that is there to the 2.13.0 on PyPI
-            PACKAGES+=(--retries 1 --extra-index-url https://download.pytorch.org/whl/cpu)
-            ;;
+        --cpu) cpu=true ;;
         --tests)
             PACKAGES+=(-r tests/requirements.txt)
             MODULES+=" pytest xdist hypothesis scipy ruff"
@@ -144,6 +147,7 @@ def fetch(path: str) -> bool:
                 Path(path).parent.mkdir(exist_ok=True)
                 os.replace(part, path)
                 return True
+            os.remove(part)
             print("  not the official file")
     return False
 

@@ -23,31 +23,25 @@ from utils import read_examples
 
 TINY = {"vocab_size": 290, "dim": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1,
         "max_seq_len": 256, "multiple_of": 8}
+WEIGHTS = reference.seeded_weights(TINY, seed=0)
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
 RIGHT = {1337: 5, 1338: 6, 1339: 9}  # of ten predictions for dev, by seed
 
 
-def write_inputs(folder: Path, model: str, tokenizer: Path, data: Path, stems: dict[str, str]):
-    """A model of seeded weights, and 20, 10 and 10 sentences whose last word is their label."""
-    data.mkdir(parents=True, exist_ok=True)
-    reference.save_checkpoint(folder / model, reference.seeded_weights(TINY, seed=0), TINY)
-    shutil.copy(tokenizer, folder / "tokenizer.model")
-    for dataset, stem in stems.items():
-        words = NAMES[dataset]
-        for split, count in (("train", 20), ("dev", 10), ("test", 10)):
-            (data / f"{stem}-{split}.txt").write_text("".join(
-                f"{i % len(words)} ||| a {split} film no. {i} was {words[i % len(words)]}\n"
-                for i in range(count)), encoding="utf-8")
-        (data / f"{stem}-label-mapping.json").write_text(json.dumps(words), encoding="utf-8")
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
-    """A working folder with stand-ins for the official files."""
+    """Stand-ins for the official files: seeded weights, and sentences that end in their label."""
     work = tmp_path / "work"
-    write_inputs(work, "stories42M.pt", tiny_tokenizer, work / "data",
-                 {"sst": "sst", "cfimdb": "cfimdb"})
+    (work / "data").mkdir(parents=True)
+    reference.save_checkpoint(work / "stories42M.pt", WEIGHTS, TINY)
+    shutil.copy(tiny_tokenizer, work / "tokenizer.model")
+    for dataset, words in NAMES.items():
+        for split, count in (("train", 20), ("dev", 10), ("test", 10)):
+            (work / f"data/{dataset}-{split}.txt").write_text("".join(
+                f"{i % len(words)} ||| a {split} film no. {i} was {words[i % len(words)]}\n"
+                for i in range(count)), encoding="utf-8")
+        (work / f"data/{dataset}-label-mapping.json").write_text(json.dumps(words))
     monkeypatch.chdir(work)
     return work
 
@@ -124,7 +118,7 @@ def test_progress_says_which_run_of_how_many_and_how_long_the_rest_takes(
     # An epoch takes 12 s: after the first one 4 are left of this run, and 5 of the next.
     assert out[4] == ("    epoch 0: train loss :: 1.653, dev acc :: 0.281, 12 s; "
                       "all runs: about 0:01:48 left")
-    assert out[-4].endswith("all runs: about 0:00:00 left")
+    assert out[-5].endswith("all runs: about 0:00:00 left")
 
 
 def test_another_recipe_makes_a_run_start_afresh(folder, capsys, commands, monkeypatch):
@@ -164,8 +158,6 @@ def test_results_have_means_and_standard_deviations_of_the_written_outputs(
 @pytest.mark.parametrize("task, index, shares, expected", [
     ("sst-prompt", 0, [261 / 1101], ("0.2371 (0.000)", "–", "equal")),
     ("sst-prompt", 0, [262 / 1101], ("0.2371 (0.000)", "–", "differs")),
-    ("sst-prompt", 1, [552 / 2210], ("0.2498 (0.000)", "–", "equal")),
-    ("cfimdb-prompt", 0, [120 / 245], ("0.4898 (0.000)", "–", "equal")),
     ("cfimdb-prompt", 1, [53 / 488], ("0.1086 (0.000)", "–", "equal")),
     ("sst-finetune", 0, [0.46], ("0.411 (0.025)", "+2.0", "agrees")),
     ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs")),
@@ -204,16 +196,11 @@ def test_a_failed_run_is_reported_with_its_message_and_is_not_done(folder, capsy
 
 
 def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands, monkeypatch):
-    honest = reproduce.execute
-
-    def cut(run: reproduce.Run, *args) -> None:
-        honest(run, *args)
-        (run.folder / "sst-test-lora-output.txt").write_text("0 ||| one\n", encoding="utf-8")
-
-    monkeypatch.setattr(reproduce, "execute", cut)
+    monkeypatch.setattr(reproduce, "output_problems", lambda path, examples: [": cut short"])
     for _ in range(2):
-        status, _, err = run(capsys, "--tasks", "sst-lora")
-        assert status == 1 and "sst-test-lora-output.txt: 1 lines, but 10 in the data" in err[0]
+        status, out, err = run(capsys, "--tasks", "sst-lora")
+        assert status == 1 and "done before" not in out[0]
+        assert err[0].endswith("sst-dev-lora-output.txt: cut short")
 
 
 @pytest.fixture
@@ -229,12 +216,15 @@ def in_this_process(monkeypatch) -> None:
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_result(
-        folder, tmp_path, capsys, monkeypatch, in_this_process):
+        folder, capsys, monkeypatch, in_this_process):
     plan = reproduce.OFFICIAL_PLAN
     plan = plan._replace(settings=plan.settings | {"finetune": "--lr 1e-2"})
     monkeypatch.setattr(reproduce, "OFFICIAL_PLAN", plan)
-    whole = reproduce.Run(plan._replace(work=tmp_path / "whole"), "finetune", "sst", 1337)
-    reproduce.perform(whole, False, reproduce.Progress([whole]))
+    run(capsys, "--tasks", "sst-finetune")
+    outputs = {path: path.read_bytes() for path in folder.glob("*-output.txt")}
+    for path in outputs:
+        path.unlink()
+    shutil.rmtree("reproduction")
 
     epochs = []
 
@@ -251,33 +241,34 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(
         130, "reproduce.py: interrupted; the same command goes on from here")
     assert run(capsys, "--tasks", "sst-finetune")[0] == 0
     assert epochs == [0, 1, 2, 2, 3, 4]
-    for name in whole.outputs.values():
-        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    assert outputs == {path: path.read_bytes() for path in folder.glob("*-output.txt")}
 
 
 def test_a_demo_can_be_packed_and_runs_elsewhere(
-        tmp_path, monkeypatch, tiny_tokenizer, capsys, in_this_process):
+        folder, tmp_path, monkeypatch, capsys, in_this_process):
     """With a smaller model and data in demo/, and one epoch of training."""
-    repository, work = tmp_path / "repository", tmp_path / "work"
+    repository = tmp_path / "repository"
     lay_out_repository(repository)
-    write_inputs(repository / "demo", "stories.pt", tiny_tokenizer, repository / "demo",
-                 {"sst": "reviews5", "cfimdb": "reviews2"})
+    demo = shutil.move(folder / "data", repository / "demo")
+    for dataset, name in (("sst", "reviews5"), ("cfimdb", "reviews2")):
+        for path in demo.glob(f"{dataset}-*"):
+            path.rename(demo / path.name.replace(dataset, name))
+    shutil.move("stories42M.pt", demo / "stories.pt")
+    shutil.move("tokenizer.model", demo)
     ids = torch.randint(TINY["vocab_size"], (2, 8), generator=torch.manual_seed(0))
-    logits, hidden = reference.forward(reference.seeded_weights(TINY, seed=0), TINY, ids)
+    logits, hidden = reference.forward(WEIGHTS, TINY, ids)
     torch.save([{"token_ids": ids, "logits": torch.tensor(logits[:, -1:]).float(),
                  "hidden_states": torch.tensor(hidden).float()}],
-               repository / "demo/sanity_check.data")
+               demo / "sanity_check.data")
     for module in (reproduce, prepare_submit):
         monkeypatch.setattr(module, "HERE", repository)
     monkeypatch.setattr(reproduce, "DEMO_PLAN", reproduce.DEMO_PLAN._replace(
-        model=repository / "demo/stories.pt", epochs=1))
-    work.mkdir()
-    monkeypatch.chdir(work)
+        model=demo / "stories.pt", epochs=1))
 
     status, out, err = run(capsys, "--demo")
     assert (status, err, os.listdir()) == (0, [], ["reproduction"])
     home = Path("reproduction/demo")
-    assert out[-1] == f"to hand in: python prepare_submit.py SURNAME1_SURNAME2 --from {home}"
+    assert out[-1] == f"python prepare_submit.py SURNAME1_SURNAME2 --from {home}"
     results = (home / "results.md").read_text(encoding="utf-8")
     assert "published figures do not apply" in results and "0.411" not in results
     assert table(home / "results.md")["LoRA", "reviews5 dev"][2:] == ["–", "–", "–"]
@@ -288,7 +279,7 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(
     story = (submission / STORIES[1]).read_bytes()
     (submission / STORIES[1]).unlink()
     for name in ("stories.pt", "tokenizer.model"):
-        shutil.copy(repository / "demo" / name, submission)
+        shutil.copy(demo / name, submission)
     for command in (["run_llama.py", "--option", "generate", "--pretrained-model-path",
                      "stories.pt"], ["sanity_check.py", "stories.pt"]):
         ran = subprocess.run([sys.executable, *command], cwd=submission, capture_output=True,

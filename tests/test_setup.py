@@ -63,8 +63,6 @@ def set_up(folder: Path) -> Iterator[Callable]:
         yield run
 
 
-# ----------------------------------------------------------------------------------- official files
-
 def test_the_sums_are_those_of_the_official_files(set_up, folder, assets):
     run = set_up(MINI_LLAMA_MIRROR=os.path.relpath(assets, folder.parent))
     assert "9 of 10 are here" in run.stdout or "10 of 10 are here" in run.stdout
@@ -105,28 +103,21 @@ def test_without_network_it_says_what_is_missing_and_goes_on_where_it_may(set_up
 
 def test_a_wrong_download_is_never_put_in_place_and_a_wrong_file_left_alone(
         set_up, folder, mirror):
-    write(mirror, {SST: b"<html>moved</html>", "stories42M.pt": b"weight"})
-    run = set_up(MINI_LLAMA_MIRROR=mirror)
-    assert run.stdout.count("  not the official file\n") == 2 and "1 of 10 are here" in run.stdout
-    assert not (folder / SST).exists() and not (folder / "stories42M.pt").exists()
-
-    write(folder, {SST: b"mine", "stories42M.pt": b"mine"})
-    write(mirror, OFFICIAL)
-    run = set_up("--require-official", MINI_LLAMA_MIRROR=mirror)
-    assert f"wrong, but left as they are: {SST} stories42M.pt; move them away" in run.stdout
-    assert run.returncode == 1 and (folder / "stories42M.pt").read_bytes() == b"mine"
-
-
-def test_the_checkpoint_is_judged_by_the_real_sanity_check(set_up, folder, mirror):
-    """With the embedded model in place of stories42M."""
+    """With the real sanity check, and the embedded model in place of stories42M."""
     for path in (*ROOT.glob("*.py"), ROOT / "demo/sanity_check.data"):
         shutil.copy(path, folder)
-    whole = (ROOT / "demo/stories.pt").read_bytes()
-    for content, is_kept in ((whole[:-1000], False), (whole, True)):
-        write(mirror, {"stories42M.pt": content})
-        run = set_up(MINI_LLAMA_MIRROR=mirror)
-        assert ("sanity_check.py: nothing was compared" in run.stderr) == (not is_kept)
-        assert (folder / "stories42M.pt").exists() == is_kept
+    checkpoint, model = folder / "stories42M.pt", (ROOT / "demo/stories.pt").read_bytes()
+    write(mirror, {SST: b"<html>moved</html>", "stories42M.pt": model[:-1000]})
+    run = set_up(MINI_LLAMA_MIRROR=mirror)
+    assert run.stdout.count("  not the official file\n") == 2 and "1 of 10 are here" in run.stdout
+    assert not [*folder.rglob("sst*"), *folder.rglob("stories*")]
+
+    write(folder, {SST: b"mine"})
+    write(mirror, {**LABELS, "stories42M.pt": model})
+    run = set_up("--require-official", MINI_LLAMA_MIRROR=mirror)
+    assert f"wrong, but left as they are: {SST}; move them away" in run.stdout
+    assert run.returncode == 1 and (folder / SST).read_bytes() == b"mine"
+    assert checkpoint.read_bytes() == model
 
 
 @pytest.mark.parametrize("name,locale", [(b"caf\xe9", "C.UTF-8"), ("caf\xe9".encode(), "C")])
@@ -139,8 +130,6 @@ def test_names_in_another_encoding_are_no_obstacle(set_up, folder, mirror, name,
                  MINI_LLAMA_MIRROR=shutil.move(mirror, odd / "mirror"))
     assert run.returncode == 0 and run.stderr == "" and "3 of 10 are here" in run.stdout
 
-
-# -------------------------------------------------------------------------------------- environment
 
 def script(path: Path, text: str) -> None:
     path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
