@@ -17,16 +17,15 @@ import reference
 import reproduce
 import run_llama
 import test_prepare_submit
-from runs import STORIES, TRAINING
+from runs import SHAPE, STORIES, TRAINING
 from test_prepare_submit import NAME, PREDICTIONS, lay_out_repository
 from utils import read_examples
 
-TINY = {"vocab_size": 290, "dim": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1,
-        "max_seq_len": 256, "multiple_of": 8}
+TINY = SHAPE | {"max_seq_len": 256}
 WEIGHTS = reference.seeded_weights(TINY, seed=0)
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
-RIGHT = {1337: 5, 1338: 6, 1339: 9}  # of ten predictions for dev, by seed
+RIGHT = {seed: {"dev": dev, "test": 1} for seed, dev in ((1337, 5), (1338, 6), (1339, 9))}  # of ten
 
 
 @pytest.fixture
@@ -60,10 +59,9 @@ def commands(monkeypatch) -> list[Namespace]:
         for epoch in range(args.epochs if args.option in TRAINING else 0):
             progress.show(run, f"epoch {epoch}: train loss :: 1.653, dev acc :: 0.281, 12 s\n")
         for split in ("dev", "test") if run.dataset else ():
-            right = RIGHT[args.seed] if split == "dev" else 1
             question = " Is this movie so or so? This movie is" * (args.option == "prompt")
             (run.folder / getattr(args, f"{split}_out")).write_text("".join(
-                f"{label if i < right else (label + 1) % len(NAMES[run.dataset])} ||| "
+                f"{label if i < RIGHT[args.seed][split] else int(not label)} ||| "
                 f"{sentence}{question}\n"
                 for i, (label, sentence) in enumerate(read_examples(getattr(args, split)))),
                 encoding="utf-8")
@@ -121,22 +119,25 @@ def test_progress_says_which_run_of_how_many_and_how_long_the_rest_takes(
     assert out[-5].endswith("all runs: about 0:00:00 left")
 
 
-def test_another_recipe_makes_a_run_start_afresh(folder, capsys, commands, monkeypatch):
-    rest = folder / "reproduction/sst-lora-1337/sst-dev-lora-output.resume.pt"
+@pytest.mark.parametrize("change, is_kept", [
+    (lambda patch: None, True),
+    (lambda patch: Path("data/sst-train.txt").write_bytes(b"1 ||| another sentence\n"), False),
+    (lambda patch: patch.setitem(reproduce.OFFICIAL_PLAN.settings, "lora", "--lr 1e-4"), False)])
+def test_an_interrupted_run_goes_on_unless_its_recipe_changes(
+        change, is_kept, folder, capsys, commands, monkeypatch):
+    state = folder / "reproduction/sst-lora-1337/sst-dev-lora-output.resume.pt"
 
-    def starts_afresh() -> bool:
-        rest.parent.mkdir(parents=True, exist_ok=True)
-        rest.touch()
-        before = len(commands)
-        run(capsys, "--tasks", "sst-lora")
-        return len(commands) > before and not rest.exists()
+    def interrupted(*args) -> None:
+        state.touch()
+        raise KeyboardInterrupt
 
-    assert starts_afresh() and not starts_afresh()
-    with open(folder / "data/sst-train.txt", "a", encoding="utf-8") as file:
-        file.write("1 ||| one more\n")
-    assert starts_afresh()
-    monkeypatch.setattr(reproduce, "OFFICIAL_PLAN", reproduce.OFFICIAL_PLAN._replace(epochs=4))
-    assert starts_afresh()
+    with monkeypatch.context() as patch:
+        patch.setattr(reproduce, "execute", interrupted)
+        status, _, err = run(capsys, "--tasks", "sst-lora")
+    assert (status, err) == (130, ["reproduce.py: interrupted; the same command goes on from here"])
+    change(monkeypatch)
+    assert run(capsys, "--tasks", "sst-lora")[0] == 0
+    assert state.exists() == is_kept and commands[-1].resume
 
 
 def test_results_have_means_and_standard_deviations_of_the_written_outputs(
@@ -159,6 +160,7 @@ def test_results_have_means_and_standard_deviations_of_the_written_outputs(
     ("sst-prompt", 0, [261 / 1101], ("0.2371 (0.000)", "–", "equal")),
     ("sst-prompt", 0, [262 / 1101], ("0.2371 (0.000)", "–", "differs")),
     ("cfimdb-prompt", 1, [53 / 488], ("0.1086 (0.000)", "–", "equal")),
+    ("cfimdb-prompt", 1, [], ("0.1086 (0.000)", "–", "–")),
     ("sst-finetune", 0, [0.46], ("0.411 (0.025)", "+2.0", "agrees")),
     ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs")),
     ("sst-lora", 1, [0.2, 0.25], ("0.269 (0.020)", "-2.2", "differs")),
@@ -203,50 +205,14 @@ def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands
         assert err[0].endswith("sst-dev-lora-output.txt: cut short")
 
 
-@pytest.fixture
-def in_this_process(monkeypatch) -> None:
-    """Do the runs for real, but without a new process for each, which takes seconds."""
+def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, capsys):
+    """With a smaller model and data, one epoch of training, and all runs in this process."""
     def execute(run: reproduce.Run, command: list[str], progress: reproduce.Progress) -> None:
         with monkeypatch.context() as patch:
             patch.chdir(run.folder)
-            if run_llama.main(command[2:]) == 130:
-                raise KeyboardInterrupt
+            assert run_llama.main(command[2:]) == 0
 
     monkeypatch.setattr(reproduce, "execute", execute)
-
-
-def test_an_interrupted_run_is_resumed_to_the_same_result(
-        folder, capsys, monkeypatch, in_this_process):
-    plan = reproduce.OFFICIAL_PLAN
-    plan = plan._replace(settings=plan.settings | {"finetune": "--lr 1e-2"})
-    monkeypatch.setattr(reproduce, "OFFICIAL_PLAN", plan)
-    run(capsys, "--tasks", "sst-finetune")
-    outputs = {path: path.read_bytes() for path in folder.glob("*-output.txt")}
-    for path in outputs:
-        path.unlink()
-    shutil.rmtree("reproduction")
-
-    epochs = []
-
-    def interrupted(*args) -> float:
-        epochs.append(args[-1])
-        if epochs == [0, 1, 2]:
-            raise KeyboardInterrupt
-        return train_epoch(*args)
-
-    train_epoch = run_llama.train_epoch
-    monkeypatch.setattr(run_llama, "train_epoch", interrupted)
-    status, _, err = run(capsys, "--tasks", "sst-finetune")
-    assert (status, err[-1]) == (
-        130, "reproduce.py: interrupted; the same command goes on from here")
-    assert run(capsys, "--tasks", "sst-finetune")[0] == 0
-    assert epochs == [0, 1, 2, 2, 3, 4]
-    assert outputs == {path: path.read_bytes() for path in folder.glob("*-output.txt")}
-
-
-def test_a_demo_can_be_packed_and_runs_elsewhere(
-        folder, tmp_path, monkeypatch, capsys, in_this_process):
-    """With a smaller model and data in demo/, and one epoch of training."""
     repository = tmp_path / "repository"
     lay_out_repository(repository)
     demo = shutil.move(folder / "data", repository / "demo")
