@@ -183,3 +183,4 @@ if [ $# -gt 0 ]; then
     PATH="$PWD/.setup/bin:$(dirname "$python"):$PATH"
     exec "$@"
 fi
+printf 'next: bash %q python run_llama.py --option generate\n' "$0"
