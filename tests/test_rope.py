@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reference
-from rope import apply_rotary_emb, precompute_freqs_cis
+from rope import apply_rotary_emb, precompute_freqs_cis, reshape_for_broadcast
 
 
 def seeded(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -20,6 +20,18 @@ def test_worked_values():
     expected = torch.tensor([[[[1.0] * 4] * 2, [turned] * 2]])
     for factor, rotated in zip((2, 3), apply_rotary_emb(2 * ones, 3 * ones, 4, 20)):
         torch.testing.assert_close(rotated, factor * expected)
+
+
+@pytest.mark.parametrize("shape, expected", [
+    ((5, 3, 4, 2), (1, 3, 1, 2)), ((5, 3, 4, 7, 2), (1, 3, 1, 1, 2)), ((5, 2, 4, 2), None),
+    ((5, 3, 4, 3), None)])
+def test_a_table_broadcasts_over_batch_and_heads_if_positions_and_width_fit(shape, expected):
+    table, x = torch.arange(6.0).reshape(3, 2), torch.zeros(shape)
+    if expected:
+        assert torch.equal(reshape_for_broadcast(table, x), table.reshape(expected))
+    else:
+        with pytest.raises(AssertionError):
+            reshape_for_broadcast(table, x)
 
 
 @pytest.mark.parametrize("theta", [10000.0, 50.0])
