@@ -27,13 +27,13 @@ def seeded_tokens(bs: int, seqlen: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, SMALL["vocab_size"], (bs, seqlen))
 
 
-def model_of(weights: reference.Weights, args: dict) -> Llama:
+def model_of(weights: reference.Weights, args: dict, dtype=torch.float32) -> Llama:
     """The model with the given weights, not by way of a file."""
-    model = Llama(LlamaConfig(**args)).eval()
+    model = Llama(LlamaConfig(**args)).eval().to(dtype)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, array in weights.items():
-            parameters[name].copy_(torch.tensor(np.asarray(array)))
+            parameters[name].copy_(torch.tensor(array))
     return model
 
 
@@ -74,39 +74,30 @@ def test_real_weights(stories260k):
 
 
 @both_kernels
-def test_gradients_of_every_parameter(monkeypatch, fused_from):
+@both_masks
+@pytest.mark.parametrize("last_only", [False, True])
+def test_gradients_of_every_parameter(monkeypatch, last_only, causal, fused_from):
     """The slope along a random direction, against a central difference of the reference."""
     monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
-    args = SMALL | {"n_layers": 1}
+    args = SMALL | {"causal": causal}
     weights = reference.seeded_weights(args, 3, biases=True)
     weights = {name: array.astype(np.float64) for name, array in weights.items()}
     tokens, rng = seeded_tokens(2, 5), np.random.default_rng(4)
-    pull = rng.standard_normal((2, 5, SMALL["vocab_size"]))
+    seen = slice(-1 if last_only else None, None)
+    pulls = [rng.standard_normal((2, 5, width))[:, seen] for width in (61, 24)]
 
     def loss(changed: reference.Weights) -> float:
-        return (reference.forward(weights | changed, args, tokens)[0] * pull).sum()
+        results = reference.forward(weights | changed, args, tokens)
+        return sum((result[:, seen] * pull).sum() for result, pull in zip(results, pulls))
 
-    model, ids = model_of(weights, args).double(), torch.tensor(tokens)
-    (model(ids, targets=ids)[0] * torch.tensor(pull)).sum().backward()
+    model, ids = model_of(weights, args, torch.float64), torch.tensor(tokens)
+    results = model(ids, None if last_only else ids, last_only)
+    sum((result * torch.tensor(pull)).sum() for result, pull in zip(results, pulls)).backward()
     for name, parameter in model.named_parameters():
         direction, step = rng.standard_normal(parameter.shape), 1e-5
         up, down = ({name: weights[name] + sign * step * direction} for sign in (1, -1))
         slope = (parameter.grad.numpy() * direction).sum()
-        assert slope == pytest.approx((loss(up) - loss(down)) / (2 * step), rel=1e-4, abs=1e-4)
-
-
-@both_masks
-def test_the_last_position_alone_has_values_and_gradients_of_the_full_pass(small_weights, causal):
-    model = model_of(small_weights, SMALL | {"causal": causal}).double()
-    results = []
-    for last_only in (False, True):
-        model.zero_grad()
-        logits, hidden = model(torch.tensor(seeded_tokens(3, 9)), last_only=last_only)
-        (logits.square().sum() + hidden[:, -1].sin().sum()).backward()
-        gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
-        results.append({"logits": logits, "hidden": hidden[:, -1:]} | gradients)
-    for name, full in results[0].items():
-        torch.testing.assert_close(results[1][name], full, rtol=1e-9, atol=1e-12, msg=name)
+        assert slope == pytest.approx((loss(up) - loss(down)) / (2 * step), rel=1e-5, abs=1e-5)
 
 
 def test_parameters_are_those_of_the_published_model():
@@ -165,38 +156,25 @@ def test_layer_norm_of_half_precision_is_computed_in_float32(dtype, moved):
 @pytest.mark.parametrize("q_len", [11, 4, 1])
 @pytest.mark.parametrize("width", [6, 10])
 @both_masks
-@both_kernels
-def test_attention_formula_with_its_gradients(monkeypatch, fused_from, causal, width, q_len):
-    """The scale is that of the tensors, which need not have the width of the model's heads, 6."""
-    monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
+def test_attention_formula_with_its_gradients(monkeypatch, causal, width, q_len):
+    """Of both kernels. The scale is that of the tensors, wider than the model's heads or not."""
     attention = Attention(LlamaConfig(**SMALL | {"causal": causal})).eval()
     query, key, value = seeded(3, 2, 4, 11, width)
-    inputs = [t.clone().requires_grad_() for t in (query[:, :, -q_len:], key, value)]
-    found = attention.compute_query_key_value_scores(*inputs).detach()
-    assert found.shape == (2, 4, q_len, width)
+    expected = np.empty((2, 4, q_len, width))
     for row, head in np.ndindex(2, 4):
         q, k, v = (t[row, head].numpy() for t in (query, key, value))
-        expected = reference.attend(q, k, v, causal)[-q_len:]
-        np.testing.assert_allclose(found[row, head], expected, atol=1e-10)
-    assert torch.autograd.gradcheck(attention.compute_query_key_value_scores, inputs,
-                                    fast_mode=True)
-
-
-@pytest.mark.parametrize("q_len", [5, 2])
-@both_masks
-def test_fused_and_written_out_attention_agree_with_their_gradients(monkeypatch, causal, q_len):
-    attention = Attention(LlamaConfig(**SMALL | {"causal": causal})).eval()
-    outcomes = []
+        expected[row, head] = reference.attend(q, k, v, causal)[-q_len:]
+    gradients = []
     for fused_from in (0, NEVER):
         monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
-        inputs = [t.clone().requires_grad_() for t in seeded(3, 2, 4, 5, 6)]
-        inputs[0] = seeded(2, 4, q_len, 6).requires_grad_()
+        inputs = [t.clone().requires_grad_() for t in (query[:, :, -q_len:], key, value)]
         found = attention.compute_query_key_value_scores(*inputs)
-        outcomes.append([found, *torch.autograd.grad((found ** 3).sum(), inputs)])
+        np.testing.assert_allclose(found.detach(), expected, atol=1e-10)
         assert torch.autograd.gradcheck(attention.compute_query_key_value_scores, inputs,
                                         fast_mode=True)
-    for fused, written in zip(*outcomes):
-        torch.testing.assert_close(fused, written, atol=1e-10, rtol=1e-8)
+        gradients.append(torch.autograd.grad((found ** 3).sum(), inputs))
+    for fused, written_out in zip(*gradients):
+        torch.testing.assert_close(fused, written_out, atol=1e-10, rtol=1e-8)
 
 
 def test_the_fused_kernel_serves_from_a_number_of_keys_on(monkeypatch):
