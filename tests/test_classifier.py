@@ -42,9 +42,6 @@ def embedding_classifier(checkpoint: Path, option: str = "finetune",
         option=option))
 
 
-# Zero-shot
-
-
 def test_scores_are_sums_over_the_tokens_of_each_name(small_checkpoint, small_weights):
     """All read from one distribution, by a model that is frozen."""
     expected = reference.zero_shot_scores(small_weights, SMALL, ROWS, list(Names.ids.values()))
@@ -56,9 +53,6 @@ def test_scores_are_sums_over_the_tokens_of_each_name(small_checkpoint, small_we
 def test_names_and_labels_must_be_as_many(small_checkpoint):
     with pytest.raises(ValueError, match="4 label names for 5 labels"):
         zero_shot_classifier(small_checkpoint, num_labels=5)
-
-
-# The trained classifier
 
 
 def test_log_probabilities_are_of_the_last_padded_position(small_checkpoint, small_weights):

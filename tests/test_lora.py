@@ -1,7 +1,6 @@
 """LoRA: nothing at the start, the paper's formula after, and plain linear layers once merged."""
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from classifier import LlamaEmbeddingClassifier
 from config import LlamaConfig
 from conftest import SMALL
 from llama import Llama, load_pretrained
@@ -20,28 +18,14 @@ from lora import (
     get_lora_optimizer_params,
     merge_lora_weights,
 )
-from optimizer import AdamW
 
 ALL_FOUR = ("compute_query", "compute_key", "compute_value", "compute_output")
 IDS = torch.tensor([[1, 5, 9, 60, 2, 2], [1, 7, 3, 3, 3, 3]])
-LABELS = torch.tensor([0, 2])
 
 
 @pytest.fixture
 def llama(small_checkpoint) -> Llama:
     return load_pretrained(small_checkpoint)
-
-
-@pytest.fixture
-def classifier(small_checkpoint) -> LlamaEmbeddingClassifier:
-    """Adapted as the course does it, in its training loop."""
-    torch.manual_seed(0)
-    model = LlamaEmbeddingClassifier(SimpleNamespace(
-        num_labels=3, hidden_dropout_prob=0.0, option="lora",
-        pretrained_model_path=small_checkpoint))
-    model.llama.requires_grad_(False)
-    model.llama = apply_lora(model.llama, rank=4, alpha=1.0)
-    return model
 
 
 def learn(model: nn.Module) -> None:
@@ -62,22 +46,25 @@ def asking(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-# One layer
-
-
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rank,alpha", [(1, 1.0), (4, 1.0), (3, 16.0), (7, -2.0)])
-def test_a_layer_computes_the_formula_of_the_paper(rank, alpha, bias):
+def test_a_layer_computes_the_formula_of_the_paper_and_its_gradients(rank, alpha, bias):
     torch.manual_seed(0)
     layer = LoRALayer(nn.Linear(6, 5, bias=bias, dtype=torch.float64), rank, alpha)
     learn(layer)
     a, b, w = (p.detach().numpy()
                for p in (layer.lora_A, layer.lora_B, layer.original_layer.weight))
-    x = np.random.default_rng(0).normal(size=(2, 3, 6))
+    rng = np.random.default_rng(0)
+    x, pull = rng.normal(size=(7, 6)), rng.normal(size=(7, 5))
     expected = x @ w.T + alpha / rank * (x @ a.T) @ b.T
     if bias:
         expected = expected + layer.original_layer.bias.detach().numpy()
-    assert_allclose(layer(torch.tensor(x)).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+    found = layer(torch.tensor(x))
+    (found * torch.tensor(pull)).sum().backward()
+    for ours, value in [(found.detach(), expected),
+                        (layer.lora_A.grad, alpha / rank * (pull @ b).T @ x),
+                        (layer.lora_B.grad, alpha / rank * pull.T @ (x @ a.T))]:
+        assert_allclose(ours, value, rtol=1e-12, atol=1e-12)
     assert (layer.rank, layer.alpha, layer.scaling) == (rank, alpha, alpha / rank)
     assert asking(layer) == {"lora_A", "lora_B"}
 
@@ -96,9 +83,6 @@ def test_matrices_start_as_in_the_paper():
 def test_a_rank_below_one_is_refused(rank):
     with pytest.raises(ValueError, match="rank"):
         LoRALayer(nn.Linear(6, 5), rank)
-
-
-# A whole model
 
 
 def test_an_adapted_model_starts_as_the_base_model(llama):
@@ -134,38 +118,13 @@ def test_adapting_twice_is_refused(llama):
     assert {name.split(".")[-1] for name in adapted(llama)} == {"compute_query"}
 
 
-# Training
-
-
-@pytest.mark.parametrize("trained", [False, True])
-def test_only_lora_and_the_head_get_gradients(classifier, trained):
-    """At the start A gets no signal yet: its gradient goes through B, which is zero."""
-    if trained:
-        learn(classifier)
-    nn.functional.nll_loss(classifier.train()(IDS), LABELS).backward()
-    for name, parameter in classifier.named_parameters():
-        own = "lora_" in name or name.startswith("classifier_head.")
-        assert (parameter.grad is not None) == parameter.requires_grad == own, name
-        assert not own or parameter.grad.any() == (trained or "lora_A" not in name), name
-
-
-def test_a_head_that_the_course_adds_is_stepped_once(classifier):
-    """Adam's first step moves every parameter that has a gradient by the learning rate."""
-    classifier.llama.layers[0].requires_grad_(False)  # frozen matrices are not for the optimizer
-    lora = get_lora_optimizer_params(classifier)
-    assert sorted(map(id, lora)) == sorted(
-        id(p) for name, p in classifier.named_parameters() if "lora_" in name and p.requires_grad)
-    assert len(lora) == 2 * 4 * (SMALL["n_layers"] - 1)
-    head = list(classifier.classifier_head.parameters())
-    before = [p.detach().clone() for p in head]
-    optimizer = AdamW(lora + head, lr=1e-3, eps=0.0)
-    nn.functional.nll_loss(classifier(IDS), LABELS).backward()
-    optimizer.step()
-    for old, new in zip(before, head):
-        assert_allclose((new - old).abs().detach(), 1e-3, rtol=1e-3)
-
-
-# Merging
+def test_the_optimizer_gets_the_matrices_that_ask_for_a_gradient_and_nothing_else(llama):
+    """Not the head, which the course adds itself: what stands twice is stepped twice."""
+    model = nn.ModuleDict({"llama": apply_lora(llama), "classifier_head": nn.Linear(24, 5)})
+    llama.layers[0].requires_grad_(False)
+    layer = llama.layers[1].attention
+    assert sorted(map(id, get_lora_optimizer_params(model))) == sorted(
+        id(getattr(getattr(layer, name), f"lora_{matrix}")) for name in ALL_FOUR for matrix in "AB")
 
 
 @pytest.mark.parametrize("projections", [ALL_FOUR, ("compute_key",)])
@@ -190,25 +149,14 @@ def test_merging_undoes_adapting_but_keeps_what_was_learned(llama, projections):
         assert_allclose(llama.state_dict()[name], tensor + product, rtol=1e-12, atol=1e-12)
 
 
-# Counting
-
-
-def test_counts_at_the_shape_of_stories42m():
+def test_counts_at_the_shape_of_stories42m_are_of_what_asks_for_a_gradient():
     with torch.device("meta"):
         model = nn.ModuleDict({"llama": Llama(LlamaConfig()), "classifier_head": nn.Linear(512, 5)})
-    model["llama"].requires_grad_(False)
+    assert count_lora_parameters(model) == (0, 41_698_304 + 2_565, 0.0)
+    assert count_lora_parameters(model["llama"].requires_grad_(False)) == (0, 0, 0.0)
     apply_lora(model, rank=4, alpha=1.0)
-    lora, total, percent = count_lora_parameters(model)
-    assert lora == 8 * 4 * 4 * (512 + 512) == 131_072
-    assert total == lora + 5 * 512 + 5
-    assert percent == pytest.approx(100 * 131_072 / 133_637, rel=1e-12)
-
-
-def test_counts_are_of_what_asks_for_a_gradient(llama):
-    total = sum(p.numel() for p in llama.parameters())
-    assert count_lora_parameters(llama) == (0, total, 0.0)
-    assert count_lora_parameters(llama.requires_grad_(False)) == (0, 0, 0.0)
-    apply_lora(llama, rank=3, projections=["compute_query", "compute_key"])
-    kv_dim = SMALL["dim"] // SMALL["n_heads"] * SMALL["n_kv_heads"]
-    expected = SMALL["n_layers"] * 3 * (2 * SMALL["dim"] + SMALL["dim"] + kv_dim)
-    assert count_lora_parameters(llama) == (expected, expected, 100.0)
+    lora = 8 * 4 * 4 * (512 + 512)
+    assert count_lora_parameters(model) == (
+        lora, lora + 2_565, pytest.approx(100 * 131_072 / 133_637, rel=1e-12))
+    model["llama"].layers[0].requires_grad_(False)
+    assert count_lora_parameters(model["llama"]) == (lora * 7 // 8, lora * 7 // 8, 100.0)
