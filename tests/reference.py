@@ -141,11 +141,11 @@ def next_token_distribution(logits: np.ndarray, temperature: float, epsilon: flo
 
 def greedy_continuation(weights: Weights, args: dict, tokens: list[int], count: int) -> list[int]:
     """The `count` tokens that follow, each the most likely one after the last max_seq_len."""
-    tokens = list(tokens)
+    args, text = complete(args), list(tokens)
     for _ in range(count):
-        logits, _ = forward(weights, args, [tokens[-complete(args)["max_seq_len"]:]])
-        tokens.append(int(np.argmax(logits[0, -1])))
-    return tokens[-count:] if count else []
+        logits, _ = forward(weights, args, [text[-args["max_seq_len"]:]])
+        text.append(int(np.argmax(logits[0, -1])))
+    return text[len(tokens):]
 
 
 def zero_shot_scores(weights: Weights, args: dict, tokens, labels: list[list[int]]) -> np.ndarray:
