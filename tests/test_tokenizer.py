@@ -58,9 +58,6 @@ def test_rows_are_padded_with_unk_where_there_is_no_piece_for_bytes(tmp_path):
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (0, 1, 2)
 
 
-# Files
-
-
 @pytest.mark.parametrize("checkpoint, found", [
     ("models/any.pt", "models/tokenizer.model"), ("any.pt", "tokenizer.model"),
     ("elsewhere/any.pt", "tokenizer.model")])
