@@ -143,7 +143,8 @@ def peak_memory(job: str, variant: str, run: SimpleNamespace) -> float:
         work(*longest)
     if run.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
-    status = Path("/proc/self/status").read_text()  # ru_maxrss counts what the parent had, too
+    # Not ru_maxrss, which counts what the parent had, too.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
@@ -166,7 +167,7 @@ def row(job: str, variant: str, result: Result, peaks: dict[str, float]) -> str:
 
 def machine(device: torch.device) -> str:
     """Describe the processor, cores, memory, GPU, and versions."""
-    models = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    models = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
     return (f"{[*models, platform.machine()][0]}, {len(os.sched_getaffinity(0))} cores, "

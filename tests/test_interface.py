@@ -488,8 +488,8 @@ def test_files_work_among_the_courses_own(place, layout):
     for name in FIVE if moved else ():
         shutil.copy(ROOT / f"{name}.py", place)
     for name, text in COURSE_FILES.items() if moved else ():
-        Path(name).write_text(text)
-    Path("program.py").write_text(COURSE_PROGRAM)
+        Path(name).write_text(text, encoding="utf-8")
+    Path("program.py").write_text(COURSE_PROGRAM, encoding="utf-8")
     reference.save_checkpoint("model.pt", WEIGHTS, SHAPE | {"trained_on": "stories"})
     tokens = padded(["one red cat", "the little ball sat in the park", "a mat"], 5)
     logits, hidden = reference.forward(WEIGHTS, SHAPE, tokens)
