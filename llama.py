@@ -2,12 +2,10 @@
 LayerNorm in place of RMSNorm, and attention without a mask unless the configuration is causal.
 """
 
-import inspect
 import math
 import sys
 import warnings
 import zipfile
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -40,20 +38,10 @@ class LayerNorm(nn.Module):
         return (x - mean) / torch.sqrt(var + self.eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, dim) to (…, dim), in float32 at least, returned in the dtype of `x`.
-
-        PyTorch's fused kernel computes `_norm(x) * weight + bias` in one pass over memory.
-        """
+        """`_norm(x) * weight + bias`, fused; in float32 at least, returned in the dtype of `x`."""
         wide = torch.promote_types(x.dtype, torch.float32)
         weight, bias = self.weight.to(wide), self.bias.to(wide)
         return F.layer_norm(x.to(wide), weight.shape, weight, bias, self.eps).type_as(x)
-
-
-@lru_cache(maxsize=16)
-def causal_mask(q_len: int, seqlen: int, device: torch.device) -> torch.Tensor:
-    """(q_len, seqlen), true where one of the last q_len positions may attend: not to later ones."""
-    with torch.inference_mode(False):  # a cached inference tensor could not be used in training
-        return torch.ones(q_len, seqlen, dtype=torch.bool, device=device).tril(seqlen - q_len)
 
 
 class Attention(nn.Module):
@@ -71,7 +59,7 @@ class Attention(nn.Module):
         self.n_rep = self.n_local_heads // self.n_local_kv_heads
         self.head_dim = config.dim // config.n_heads
         self.max_seq_len = config.max_seq_len
-        self.causal = getattr(config, "causal", False)
+        self.causal = bool(getattr(config, "causal", False))
         kv_dim = self.n_kv_heads * self.head_dim
         self.compute_query = nn.Linear(config.dim, config.dim, bias=False)
         self.compute_key = nn.Linear(config.dim, kv_dim, bias=False)
@@ -87,20 +75,19 @@ class Attention(nn.Module):
         """softmax(Q Kᵀ / sqrt(head_dim)) V (Vaswani et al. 2017, eq. 1), dropout on the weights.
 
         Args:
-            query: (bs, n_local_heads, q_len, head_dim), the last q_len of the positions.
+            query: (bs, n_local_heads, q_len, head_dim), of all positions or of the last alone.
             key, value: (bs, n_local_heads, seqlen, head_dim).
         Returns:
             (bs, n_local_heads, q_len, head_dim).
         """
-        q_len, seqlen = query.shape[-2], key.shape[-2]
-        # The last position alone may attend to all: nothing to mask.
-        mask = causal_mask(q_len, seqlen, key.device) if self.causal and q_len > 1 else None
-        if key.is_cuda or seqlen >= FUSED_FROM:  # the same formula
+        causal = self.causal and query.shape[-2] > 1  # the last position attends to all others
+        if key.is_cuda or key.shape[-2] >= FUSED_FROM:  # the same formula
             dropout_p = self.attn_dropout.p if self.training else 0.0
-            return F.scaled_dot_product_attention(query, key, value, mask, dropout_p)
+            return F.scaled_dot_product_attention(query, key, value, None, dropout_p, causal)
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
+        if causal:
+            later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).triu(diagonal=1)
+            scores = scores.masked_fill(later, -math.inf)
         weights = self.attn_dropout(scores.softmax(dim=-1))  # (bs, n_local_heads, q_len, seqlen)
         return weights @ value
 
@@ -134,11 +121,8 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def SwiGLU(self, x: torch.Tensor) -> torch.Tensor:
-        """silu(w1 x) * w3 x (Shazeer 2020, https://arxiv.org/abs/2002.05202, eq. 5).
-
-        (bs, seqlen, dim) to (bs, seqlen, hidden_dim).
-        """
-        return F.silu(self.w1(x)) * self.w3(x)
+        """silu(w1 x) * w3 x (Shazeer 2020, https://arxiv.org/abs/2002.05202, eq. 5)."""
+        return F.silu(self.w1(x)) * self.w3(x)  # (bs, seqlen, hidden_dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(bs, seqlen, dim) to (bs, seqlen, dim)."""
@@ -259,10 +243,9 @@ def choose_token(logits: torch.Tensor, temperature: float, epsilon: float) -> to
     return torch.multinomial(kept / kept.sum(dim=-1, keepdim=True), num_samples=1)
 
 
-# What the tinyllamas releases of llama2.c call otherwise than the course does.
+# Names in the tinyllamas releases of llama2.c, and the course's.
 LLAMA2C_NAMES = {".wq.": ".compute_query.", ".wk.": ".compute_key.",
                  ".wv.": ".compute_value.", ".wo.": ".compute_output."}
-LLAMA2C_BUFFERS = ("freqs_cos", "freqs_sin")
 
 
 class CheckpointError(ValueError):
@@ -287,10 +270,10 @@ def load_file(path: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged file provokes in zipfile, pickle or PyTorch
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # of opening the file; PyTorch raises others where a file is cut short
+            raise  # it cannot be opened; PyTorch's errors about truncated files have no file name
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise CheckpointError(f"{path}: damaged, cut short, or not a plain PyTorch file "
-                              f"({reason:.200}); get it again") from error
+                              f"({reason:.200}); replace it") from error
 
 
 def load_pretrained(checkpoint: str) -> Llama:
@@ -311,25 +294,18 @@ def load_pretrained(checkpoint: str) -> Llama:
             isinstance(saved.get(part), dict) for part in ("model", "model_args")):
         raise CheckpointError(f"{checkpoint}: not a checkpoint; it must hold a dict with `model` "
                               "(a state dict) and `model_args`")
-    model = build_model(saved["model_args"], len(saved["model"]), checkpoint)
-    load_weights(model, saved["model"], checkpoint)
-    return model.eval()
-
-
-def build_model(model_args: dict[str, Any], n_tensors: int, where: str) -> Llama:
-    """Make a model without weights of `model_args`; mention the keys that have no effect."""
-    used = {*inspect.signature(LlamaConfig).parameters, "causal"}
-    if unused := [key for key in model_args if key not in used]:
-        print(f"{where}: model_args has keys that this model does not use: "
+    used = {*vars(LlamaConfig()), "causal"}
+    if unused := [key for key in saved["model_args"] if key not in used]:
+        print(f"{checkpoint}: model_args has keys that this model does not use: "
               f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
-        config = LlamaConfig(**model_args)
-        if config.n_layers > n_tensors:
-            raise ValueError(f"{n_tensors} tensors cannot be {config.n_layers} layers")
         with torch.device("meta"):  # shapes only: the weights come from the file
-            return Llama(config)
+            model = Llama(LlamaConfig(**saved["model_args"]))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{where}: model_args describes no model: {error!s:.200}") from error
+        raise CheckpointError(
+            f"{checkpoint}: model_args describes no model: {error!s:.200}") from error
+    load_weights(model, saved["model"], checkpoint)
+    return model.eval()
 
 
 def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> None:
@@ -341,7 +317,7 @@ def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> No
             name = name.replace(theirs, ours)
         if name in weights:
             raise CheckpointError(f"{where}: two tensors for {name}")
-        if name not in LLAMA2C_BUFFERS:
+        if name not in ("freqs_cos", "freqs_sin"):  # llama2.c's buffers
             weights[name] = to_weight(tensor, f"{where}: {name}")
     embedding, output = "tok_embeddings.weight", "output.weight"
     if embedding in weights or output in weights:

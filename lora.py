@@ -85,7 +85,7 @@ def merge_lora_weights(model: nn.Module) -> nn.Module:
 
 
 def merged_copy(model: nn.Module) -> nn.Module:
-    """A model with LoRA layers as a copy in which they are merged; any other as it is."""
+    """A merged copy of a model that has LoRA layers, or else the model itself."""
     has_lora = any(isinstance(module, LoRALayer) for module in model.modules())
     return merge_lora_weights(copy.deepcopy(model)) if has_lora else model
 

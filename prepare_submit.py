@@ -10,7 +10,6 @@ The check starts the code in the zip: check only what you would run.
 
 import argparse
 import io
-import os
 import re
 import subprocess
 import sys
@@ -18,10 +17,9 @@ import tempfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from run_llama import KIND, PROMPT
 from utils import Example, InputError, Parser, atomic_write, configure_stdout, fail, read_examples
@@ -43,15 +41,15 @@ FINDER = ("__MACOSX", ".DS_Store")  # what macOS's Finder puts into a zip
 
 def build(name: str, source: Path) -> list[str]:
     """Write `name`.zip, unless the check finds problems; return those."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as zipped:
         for part in CONTENT:
             if (path := find(part, source)).is_file():
                 zipped.write(path, f"{name}/{part}")
-    problems = check(content, source)
+    problems = check(archive.getvalue(), source)
     if not problems:
         with atomic_write(f"{name}.zip") as file:
-            file.write(content.getvalue())
+            file.write(archive.getvalue())
     return problems
 
 
@@ -61,15 +59,15 @@ def find(part: str, source: Path) -> Path:
     return path if path.exists() or part in STORIES + OUTPUTS else HERE / part
 
 
-def check(file: BinaryIO, source: Path) -> list[str]:
+def check(archive: bytes, source: Path) -> list[str]:
     """Return everything that is wrong with a zip; `source` comes first in the search for data."""
     problems = []
-    if (size := file.seek(0, os.SEEK_END)) > SIZE_LIMIT:
-        problems.append(f"the zip has {size:,} bytes; the limit is {SIZE_LIMIT:,}")
+    if len(archive) > SIZE_LIMIT:
+        problems.append(f"the zip has {len(archive):,} bytes; the limit is {SIZE_LIMIT:,}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         try:
-            problems += unpack(file, folder)
+            problems += unpack(archive, folder)
         except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted
             return [*problems, f"cannot be read as a zip ({error}); make it again"]
         for part in CONTENT:
@@ -79,12 +77,12 @@ def check(file: BinaryIO, source: Path) -> list[str]:
     return problems
 
 
-def unpack(file: BinaryIO, folder: Path) -> Iterator[str]:
+def unpack(archive: bytes, folder: Path) -> Iterator[str]:
     """Write the parts of a submission, and nothing else, into `folder`; yield wrong names."""
-    with zipfile.ZipFile(file) as zipped:
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         members = {name_of(member): member for member in zipped.infolist()}
         if any("\\" in member.orig_filename for member in members.values()):
-            yield "names have \\ for /, as old Windows programs write them; zip it with another one"
+            yield "names use \\ for /, as some Windows programs do; zip it with another one"
         parents = [parent for parent, _, part in (name.rpartition("/") for name in members)
                    if part in CONTENT]
         top = max(parents, key=parents.count, default="")
@@ -95,7 +93,10 @@ def unpack(file: BinaryIO, folder: Path) -> Iterator[str]:
         for part in CONTENT:
             if member := members.pop(prefix + part, None):
                 (folder / part).write_bytes(zipped.read(member))
-    yield from extras(members, prefix)
+    for extra in dict.fromkeys(name.removeprefix(prefix).split("/")[0] for name in members):
+        if extra:  # the submission's own folder leaves an empty name
+            hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{extra}*'` removes it"
+            yield f"{extra!r}: does not belong in it{hint * (extra in FINDER)}"
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
@@ -114,14 +115,6 @@ def is_surnames(text: str) -> bool:
         c for c in text if unicodedata.category(c)[0] != "M" and c not in "\u200c\u200d")
     surname = r"[^\W\d_][^\W_]*(?:['’.-][^\W_]+)*"
     return bool(re.fullmatch(f"{surname}(?:_{surname})*", letters))
-
-
-def extras(names: Iterable[str], prefix: str) -> Iterator[str]:
-    """Yield a line for each file or folder that does not belong in a submission."""
-    roots = dict.fromkeys(name.removeprefix(prefix).split("/")[0] for name in names)
-    for root in filter(None, roots):  # the submission's own folder leaves an empty one
-        hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{root}*'` removes it"
-        yield f"{root!r}: does not belong in it{hint * (root in FINDER)}"
 
 
 def part_problems(path: Path, source: Path) -> Iterator[str]:
@@ -198,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     name = unicodedata.normalize("NFC", args.what)
     try:
         if is_zip:
-            problems = check(io.BytesIO(Path(args.what).read_bytes()), args.source)
+            problems = check(Path(args.what).read_bytes(), args.source)
         else:
             problems = build(name, args.source)
     except (OSError, InputError) as error:

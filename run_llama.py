@@ -5,6 +5,7 @@
 
 import argparse
 import hashlib
+import json
 import math
 import os
 import random
@@ -38,7 +39,6 @@ from utils import (
     checked,
     configure_stdout,
     fail,
-    is_out_of_memory,
     pick_device,
     positive_int,
     positive_number,
@@ -54,9 +54,9 @@ PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the s
 PLACEHOLDER = -1  # the label of sentences whose label is not public
 KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}  # in output names
 DEMO = Path(__file__).parent / "demo"
-EMBEDDED = {"model": {"pretrained_model_path": "stories.pt"},
-            "data": {"train": "reviews2-train.txt", "dev": "reviews2-dev.txt",
-                     "test": "reviews2-test.txt", "label_names": "reviews2-label-mapping.json"}}
+EMBEDDED = {"pretrained_model_path": "stories.pt", "train": "reviews2-train.txt",
+            "dev": "reviews2-dev.txt", "test": "reviews2-test.txt",
+            "label_names": "reviews2-label-mapping.json"}  # input files, by their options
 
 
 # ---------------------------------------------------------------------------------- command line
@@ -71,7 +71,7 @@ def get_args(argv: list[str] | None = None) -> Namespace:
     add("--dtype", choices=("float32", "bfloat16"), default="float32",
         help="of matrix products; weights and optimizer stay float32")
     add("--seed", type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"),
-        default=1337, help="of everything random")
+        default=1337, help="seed of all random number generators")
     add("--pretrained-model-path", default="stories42M.pt", metavar="FILE", help="checkpoint")
     add("--tokenizer", metavar="FILE", help="SentencePiece model; None: tokenizer.model beside the "
         "checkpoint, or else in this folder")
@@ -94,7 +94,7 @@ def get_args(argv: list[str] | None = None) -> Namespace:
     for split in ("dev", "test"):
         add(f"--{split}_out", default=f"cfimdb-{split}-prompting-output.txt", metavar="FILE",
             help=f"predictions; must end in {split}-{{{','.join(KIND.values())}}}-output.txt")
-    add("--batch_size", type=positive_int, default=8, help="sentences a batch")
+    add("--batch_size", type=positive_int, default=8, help="sentences per batch")
 
     add = parser.add_argument_group("finetune and lora").add_argument
     add("--epochs", type=positive_int, default=5, help="passes over the training data")
@@ -110,14 +110,17 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 
 
 def prepare(args: Namespace) -> Namespace:
-    """Complete the options of a job, and refuse output files that would fail after the work.
+    """Complete the options of a job, and check before the work that its outputs can be written.
 
-    What the assignment does not have may be missing: it gets its default. `filepath`, where the
-    model is saved, gets the assignment's name for it.
+    Options that the assignment lacks get their defaults; `filepath` is where the model is saved.
     """
     args = Namespace(**vars(get_args([])) | vars(args))
     args.filepath = getattr(args, "filepath", f"{args.option}-{args.epochs}-{args.lr}.pt")
-    use_embedded(args)
+    args.device = pick_device(args.use_gpu, args.dtype)
+    use_embedded(args, "model", ["pretrained_model_path"])
+    if args.option != "generate":
+        use_embedded(args, "data", ["train", "dev", "test", "label_names"])
+    args.tokenizer = args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
     outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
     if args.option != "generate":
         outputs = [args.dev_out, args.test_out]
@@ -128,8 +131,7 @@ def prepare(args: Namespace) -> Namespace:
                                  f"end in {ending}")
     if args.option in ("finetune", "lora"):
         outputs += [args.filepath, resume_path(args)]
-    inputs = [getattr(args, name) for files in EMBEDDED.values() for name in files]
-    taken = {os.path.realpath(path) for path in (*inputs, tokenizer_path(args))}
+    taken = {os.path.realpath(getattr(args, name)) for name in (*EMBEDDED, "tokenizer")}
     for name in outputs:
         if os.path.realpath(name) in taken:
             raise InputError(f"{name}: is an input or another output of this run; choose another")
@@ -138,28 +140,18 @@ def prepare(args: Namespace) -> Namespace:
     return args
 
 
-def use_embedded(args: Namespace) -> None:
-    """Where official files are by default, and none of them is, name the embedded ones, loudly."""
-    defaults = vars(get_args([]))
-    for what, files in EMBEDDED.items():
-        paths = [getattr(args, name) for name in files]
-        if paths != [defaults[name] for name in files] or any(map(os.path.exists, paths)):
-            continue
-        if DEMO.is_dir():
-            vars(args).update({name: str(DEMO / file) for name, file in files.items()})
-            if what == "model" or args.option != "generate":
-                print(f"*** WARNING: {paths[0]} is not here: using the small embedded {what}, "
-                      f"{DEMO / [*files.values()][0]}. The published results do not apply to it.\n"
-                      "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
-
-
-def tokenizer_path(args: Namespace) -> str:
-    """The tokenizer that was named, or else that of the checkpoint."""
-    return args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
+def use_embedded(args: Namespace, what: str, names: list[str]) -> None:
+    """If these files are the defaults and none of them exists, use the embedded ones, and warn."""
+    paths, defaults = ([getattr(a, name) for name in names] for a in (args, get_args([])))
+    if paths == defaults and not any(map(os.path.exists, paths)) and DEMO.is_dir():
+        vars(args).update({name: str(DEMO / EMBEDDED[name]) for name in names})
+        print(f"*** WARNING: {paths[0]} is not here: using the small embedded {what}, "
+              f"{getattr(args, names[0])}. The published results do not apply to it.\n"
+              "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
 
 
 def resume_path(args: Namespace) -> str:
-    """What --resume continues from. The name of the dev output tells runs apart."""
+    """The file that --resume continues from, named for the dev output, which tells runs apart."""
     return f"{args.dev_out.removesuffix('.txt')}.resume.pt"
 
 
@@ -191,8 +183,6 @@ def create_data(
     Returns:
         (sentence, label, token ids) for each line; with `flag='train'` the pair of these and the
         number of different labels.
-    Raises:
-        OSError, InputError: as `read_examples`.
     """
     ending = tokenizer.sp_model.encode(prompt_suffix) if prompt_suffix else []
     ending += [tokenizer.eos_id] * eos
@@ -217,7 +207,7 @@ class LlamaDataset(Dataset):
         self, dataset: list[Row], args: Namespace, eos: bool = False,
         tokenizer: Tokenizer | None = None,
     ) -> None:
-        self.dataset, self.p, self.eos = dataset, args, eos
+        self.dataset, self.eos = dataset, eos
         self.tokenizer = tokenizer or Tokenizer(
             args.max_sentence_len, getattr(args, "tokenizer", None))
 
@@ -232,8 +222,9 @@ class LlamaDataset(Dataset):
         sents, labels, token_ids = zip(*rows)
         eos = [self.tokenizer.eos_id]
         plain = [ids[:-1] if ids[-1:] == eos else ids for ids in token_ids]
-        padded = pad_sequence([torch.tensor(ids + eos * self.eos) for ids in plain],
-                              batch_first=True, padding_value=self.tokenizer.pad_id)
+        padded = pad_sequence(
+            [torch.tensor(ids + eos * self.eos, dtype=torch.long) for ids in plain],
+            batch_first=True, padding_value=self.tokenizer.pad_id)
         return padded, torch.tensor(labels), list(sents)
 
     def collate_fn(self, rows: list[Row]) -> dict[str, Any]:
@@ -243,7 +234,7 @@ class LlamaDataset(Dataset):
 
 def load_data(args: Namespace, prompt_suffix: str | None = None) -> Data:
     """Read and tokenize all three splits, each sentence once, and check the labels."""
-    tokenizer = Tokenizer(args.max_sentence_len, tokenizer_path(args))
+    tokenizer = Tokenizer(args.max_sentence_len, args.tokenizer)
     train, num_labels = create_data(args.train, tokenizer, "train", eos=False)
     dev, test = (create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
                  for path in (args.dev, args.test))
@@ -273,20 +264,18 @@ def seed_everything(seed: int = 11711) -> None:
     torch.manual_seed(seed)
 
 
-def to_device(
-    model: nn.Module, args: Namespace, tokenizer: Tokenizer, device: torch.device
-) -> nn.Module:
-    """Move a model to the device of its job, once its embeddings are known to do for all tokens."""
+def to_device(model: nn.Module, args: Namespace, tokenizer: Tokenizer) -> nn.Module:
+    """Move a model to the device of the job; refuse one without embeddings for all tokens."""
     llama = getattr(model, "llama", model)
     if tokenizer.n_words > llama.vocab_size:
         raise InputError(f"{tokenizer.model_path} has {tokenizer.n_words} pieces, the checkpoint "
                          f"embeddings for {llama.vocab_size}: name the tokenizer that belongs to "
                          "the checkpoint with --tokenizer")
-    if device.type == "cpu":
+    if args.device.type == "cpu":
         prefer_onednn(llama.params.dim)
     if args.dtype == "bfloat16":
-        model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)
-    return model.to(device)
+        model.forward = torch.autocast(args.device.type, torch.bfloat16)(model.forward)
+    return model.to(args.device)
 
 
 @torch.inference_mode()
@@ -308,67 +297,55 @@ def model_eval(
         labels += batch["labels"].tolist()
         sents += batch["sents"]
     accuracy = macro_f1 = math.nan
-    known_labels, known_predictions = without_placeholders(labels, predictions)
-    if known_labels:
-        accuracy = float(np.mean(np.equal(known_labels, known_predictions)))
-        macro_f1 = f1_score(known_labels, known_predictions, average="macro")
+    if known := [pair for pair in zip(labels, predictions) if pair[0] != PLACEHOLDER]:
+        accuracy = float(np.mean([label == predicted for label, predicted in known]))
+        macro_f1 = f1_score(*zip(*known), average="macro")
     return accuracy, macro_f1, predictions, labels, sents
-
-
-def without_placeholders(
-    labels: list[int], predictions: list[int]
-) -> tuple[list[int], list[int]]:
-    """Leave out the rows whose label is not public."""
-    known = [i for i, label in enumerate(labels) if label != PLACEHOLDER]
-    return [labels[i] for i in known], [predictions[i] for i in known]
 
 
 def write_predictions_to_file(
     split: str, outfile: str, acc: float, pred: list[int], sents: list[str]
 ) -> None:
-    """Print the accuracy of a split and write its predictions, `label ||| sentence` a line."""
+    """Print the accuracy of a split and write its predictions, a `label ||| sentence` per line."""
     print(f"{split} acc :: {acc:.3f}")
     with atomic_write(outfile, "w") as file:
         file.writelines(f"{p}{SEPARATOR}{sentence}\n" for p, sentence in zip(pred, sents))
     print(f"{split} predictions are in {outfile}")
 
 
-def evaluate(args: Namespace, model: nn.Module, data: Data, device: torch.device) -> None:
+def evaluate(args: Namespace, model: nn.Module, data: Data) -> None:
     """Classify dev and test, write the predictions, and print a report on each."""
     from sklearn.metrics import classification_report
 
     splits = ("dev", data.dev, args.dev_out), ("test", data.test, args.test_out)
     for split, rows, outfile in splits:
         loader = make_loader(rows, args, data.tokenizer)
-        acc, _, pred, labels, sents = model_eval(loader, model, device)
+        acc, _, pred, labels, sents = model_eval(loader, model, args.device)
         write_predictions_to_file(split, outfile, acc, pred, sents)
-        labels, pred = without_placeholders(labels, pred)
-        if labels:
-            print(classification_report(labels, pred, digits=4, zero_division=0))
+        if known := [pair for pair in zip(labels, pred) if pair[0] != PLACEHOLDER]:
+            print(classification_report(*zip(*known), digits=4, zero_division=0))
         else:
             print(f"All labels of {split} are placeholders ({PLACEHOLDER}): nothing to report.")
 
 
 # ---------------------------------------------------------------------------- generate and prompt
 
-def load_llama(args: Namespace) -> Llama:
-    """Load the language model onto the device of the job."""
-    device = pick_device(args.use_gpu, args.dtype)
+def load_llama(args: Namespace) -> tuple[Llama, Tokenizer]:
+    """Load the language model onto the device of the job, and its tokenizer."""
     llama = load_pretrained(args.pretrained_model_path)
     print(f"load model from {args.pretrained_model_path}")
-    return to_device(llama, args, Tokenizer(None, tokenizer_path(args)), device)
+    tokenizer = Tokenizer(None, args.tokenizer)
+    return to_device(llama, args, tokenizer), tokenizer
 
 
 def generate_sentence(
     args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75,
-    temperature: float = 0.0, llama: Llama | None = None,
+    temperature: float = 0.0, loaded: tuple[Llama, Tokenizer] | None = None,
 ) -> None:
-    """Continue a text, print it and write it to a file; `llama` saves loading the model again."""
+    """Continue a text, print it and write it to a file; `loaded` is what `load_llama` returns."""
     args = prepare(args)
-    llama = llama or load_llama(args)
-    tokenizer = Tokenizer(None, tokenizer_path(args))
-    ids = tokenizer.encode(prefix, bos=True, eos=False)
-    ids = torch.tensor([ids], device=llama.output.weight.device)
+    llama, tokenizer = loaded or load_llama(args)
+    ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=args.device)
     text = tokenizer.decode(llama.generate(ids, max_new_tokens, temperature)[0].tolist())
     with atomic_write(outfile, "w") as file:
         file.write(text)
@@ -377,10 +354,10 @@ def generate_sentence(
 
 def generate(args: Namespace) -> None:
     """Continue the prompt, greedily and by sampling, into two files."""
-    llama = load_llama(args)
-    generate_sentence(args, args.prompt, args.generated_sentence_low_temp_out, llama=llama)
-    generate_sentence(args, args.prompt, args.generated_sentence_high_temp_out, temperature=1.0,
-                      llama=llama)
+    loaded = load_llama(args)
+    for temperature, outfile in ((0.0, args.generated_sentence_low_temp_out),
+                                 (1.0, args.generated_sentence_high_temp_out)):
+        generate_sentence(args, args.prompt, outfile, temperature=temperature, loaded=loaded)
 
 
 def question(names: list[str]) -> str:
@@ -393,41 +370,36 @@ def question(names: list[str]) -> str:
 def test_with_prompting(args: Namespace) -> None:
     """Classify dev and test by asking the language model, without any training."""
     args = prepare(args)
-    device = pick_device(args.use_gpu, args.dtype)
     names = read_label_names(args.label_names)
     data = load_data(args, question(names))
     if len(names) != data.num_labels:
         raise InputError(f"{args.label_names}: {len(names)} names for the {data.num_labels} labels "
                          f"of {args.train}; it needs one for each")
-    data.tokenizer.max_len = None  # which was for sentences: names are not cut
+    data.tokenizer.max_len = None  # the limit is for sentences, not for label names
     model = LlamaZeroShotClassifier(SimpleNamespace(
         num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path),
         data.tokenizer, names)
     print(f"load model from {args.pretrained_model_path}")
-    evaluate(args, to_device(model, args, data.tokenizer, device), data, device)
+    evaluate(args, to_device(model, args, data.tokenizer), data)
 
 
 # --------------------------------------------------------------------------------- finetune, lora
 
 def train(args: Namespace, data: Data | None = None) -> None:
-    """Train all parameters, or LoRA matrices and head, and save the model of the best epoch.
-
-    `data` saves loading it again.
-    """
+    """Train, and save the model of the best epoch; `data` is there if it is loaded already."""
     args = prepare(args)
-    device = pick_device(args.use_gpu, args.dtype)
     data = data or load_data(args)
-    model, config = make_classifier(args, data, device)
+    model, config = make_classifier(args, data)
     optimizer = AdamW(trainable(model).values(), lr=args.lr)
     shuffled = make_loader(data.train, args, data.tokenizer, shuffle=True)
     loaders = [make_loader(rows, args, data.tokenizer) for rows in (data.train, data.dev)]
-    state = load_state(args, data.tokenizer, model, optimizer)
+    state = load_state(args, model, optimizer)
     args.resume = False  # a resumed run saves the same bytes
     for epoch in range(state["done"], args.epochs):
         started = time.monotonic()
-        loss = train_epoch(args, model, optimizer, shuffled, device, epoch)
+        loss = train_epoch(args, model, optimizer, shuffled, epoch)
         (train_acc, *_), (dev_acc, dev_f1, *_) = [
-            model_eval(loader, model, device) for loader in loaders]
+            model_eval(loader, model, args.device) for loader in loaders]
         state |= {
             "done": epoch + 1, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None,
@@ -442,18 +414,16 @@ def train(args: Namespace, data: Data | None = None) -> None:
               f"{dev_acc:.3f}, dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
               f"{', best so far' * improved}")
     model.load_state_dict(model.state_dict() | state["best_weights"])
-    # Saved again: another run may have taken the name, which tells neither data nor seed.
+    # Saved again: another run may have overwritten it, since its name has neither data nor seed.
     save_model(merged_copy(model), optimizer, args, config, args.filepath)
     print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
 
 
-train_lora = train  # they differ only in what `make_classifier` has trained
+train_lora = train  # they differ only in the parameters that `make_classifier` lets train
 
 
-def make_classifier(
-    args: Namespace, data: Data, device: torch.device
-) -> tuple[nn.Module, SimpleNamespace]:
-    """A classifier in which just what --option trains asks for gradients, and its configuration."""
+def make_classifier(args: Namespace, data: Data) -> tuple[nn.Module, SimpleNamespace]:
+    """Build a classifier, all of it trainable or just LoRA matrices and head, and its config."""
     config = SimpleNamespace(
         hidden_dropout_prob=args.hidden_dropout_prob, num_labels=data.num_labels, data_dir=".",
         pretrained_model_path=args.pretrained_model_path, option=args.option)
@@ -466,25 +436,19 @@ def make_classifier(
         model.llama.requires_grad_(False)
         apply_lora(model.llama, args.lora_rank, args.lora_alpha)
     lora, count, percent = count_lora_parameters(model)
-    print(f"train {count:,} parameters on {device}" + f", {lora:,} ({percent:.1f}%) of them LoRA's"
-          * (args.option == "lora"))
-    return to_device(model, args, data.tokenizer, device), config
+    print(f"train {count:,} parameters, {lora:,} ({percent:.1f}%) of them LoRA's, on {args.device}")
+    return to_device(model, args, data.tokenizer), config
 
 
 def train_epoch(
-    args: Namespace, model: nn.Module, optimizer: AdamW, loader: DataLoader, device: torch.device,
-    epoch: int,
+    args: Namespace, model: nn.Module, optimizer: AdamW, loader: DataLoader, epoch: int
 ) -> float:
-    """Make one pass over the training data; return the mean loss of a sentence.
-
-    Raises:
-        FloatingPointError: the loss or a parameter is no longer finite.
-    """
+    """Train for one epoch; return the mean loss. FloatingPointError: training diverged."""
     model.train()
     total = 0.0
     for step, batch in enumerate(progress(loader, f"train epoch {epoch}")):
-        log_probs = model(batch["token_ids"].to(device)).float()
-        labels = batch["labels"].to(device)
+        log_probs = model(batch["token_ids"].to(args.device)).float()
+        labels = batch["labels"].to(args.device)
         loss = F.nll_loss(log_probs, labels, reduction="sum") / args.batch_size
         total += loss.item() * args.batch_size
         if not math.isfinite(total):
@@ -506,25 +470,21 @@ def save_model(
     model: nn.Module, optimizer: torch.optim.Optimizer, args: Namespace, config: SimpleNamespace,
     filepath: str,
 ) -> None:
-    """Save a model for `test`, which needs no `optimizer`, loadable with `weights_only=True`."""
-    def plain(namespace: Any) -> dict[str, Any]:
-        return {name: value if isinstance(value, (str, int, float, type(None))) else str(value)
-                for name, value in vars(namespace).items()}
-
-    save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain(config),
-                         "args": plain(args)})
+    """Save a model for `test`, loadable with `weights_only=True`; `optimizer` is not needed."""
+    plain_config, plain_args = (
+        json.loads(json.dumps(vars(namespace), default=str)) for namespace in (config, args))
+    save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain_config,
+                         "args": plain_args})
 
 
-def load_state(
-    args: Namespace, tokenizer: Tokenizer, model: nn.Module, optimizer: AdamW
-) -> dict[str, Any]:
+def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
     """Where training starts: anew, or with --resume after the last epoch of an interrupted run."""
-    path, options = resume_path(args), fingerprint(args, tokenizer)
+    path, options = resume_path(args), fingerprint(args)
     if not args.resume or not os.path.exists(path):
         if args.resume:
             print(f"--resume: there is no {path}; starting from the beginning")
         elif os.path.exists(path):
-            print(f"{path}: replaced after the first epoch; --resume would have continued that run")
+            print(f"{path}: of an earlier run, which --resume would continue; replaced by this one")
         return {"options": options, "done": 0, "best_dev_acc": -math.inf}
     state = load_file(path)
     before = state.get("options", {}) if isinstance(state, dict) else {}
@@ -540,11 +500,11 @@ def load_state(
     return state
 
 
-def fingerprint(args: Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
+def fingerprint(args: Namespace) -> dict[str, Any]:
     """Everything that determines the result of a training run; files by their SHA-256."""
     names = ("option", "epochs", "lr", "seed", "batch_size", "hidden_dropout_prob",
              "max_sentence_len", "dtype", "use_gpu", "lora_rank", "lora_alpha")
-    files = {"--train": args.train, "--dev": args.dev, "--tokenizer": tokenizer.model_path,
+    files = {"--train": args.train, "--dev": args.dev, "--tokenizer": args.tokenizer,
              "--pretrained-model-path": args.pretrained_model_path}
     return {f"--{name}": getattr(args, name) for name in names} | {
         name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items()}
@@ -553,13 +513,12 @@ def fingerprint(args: Namespace, tokenizer: Tokenizer) -> dict[str, Any]:
 def test(args: Namespace, data: Data | None = None) -> None:
     """Evaluate the model that `train` has saved on dev and test; `data` saves loading it again."""
     args = prepare(args)
-    device = pick_device(args.use_gpu, args.dtype)
     saved = load_file(args.filepath)
     model = LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
     model.load_state_dict(saved["model"])
     print(f"load model from {args.filepath}")
     data = data or load_data(args)
-    evaluate(args, to_device(model, args, data.tokenizer, device), data, device)
+    evaluate(args, to_device(model, args, data.tokenizer), data)
 
 
 def train_and_test(args: Namespace) -> None:
@@ -580,7 +539,8 @@ JOBS = {"generate": generate, "prompt": test_with_prompting,
 def main(argv: list[str] | None = None) -> int:
     """Run one job; return the exit status.
 
-    0: done. 1: training diverged, or memory ran out. 2: bad input. 130: interrupted.
+    0: done. 1: training diverged, or memory ran out. 2: bad input, or a file that cannot be read or
+    written. 130: interrupted.
     """
     configure_stdout()
     args, started = get_args(argv), time.time()
@@ -600,7 +560,8 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, InputError, CheckpointError) as error:
         status, said = 2, error
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        is_out_of_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        if not is_out_of_memory and "DefaultCPUAllocator" not in str(error):
             raise
         status, said = 1, "out of memory; a smaller --batch_size or --max_sentence_len needs less"
     return fail("run_llama.py", said, status)

@@ -61,10 +61,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="sanity_check.py", description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help=f"(default: {OFFICIAL},"
                         f" or the embedded model; compared with the {REFERENCE} beside it)")
-    checkpoint = parser.parse_args(argv).checkpoint or OFFICIAL
-    if checkpoint == OFFICIAL and not os.path.exists(OFFICIAL) and EMBEDDED.exists():
+    checkpoint = parser.parse_args(argv).checkpoint
+    if not checkpoint and not os.path.exists(OFFICIAL) and EMBEDDED.exists():
         checkpoint = str(EMBEDDED)
         print(f"{OFFICIAL} is not here (`bash setup.sh` fetches it): checking the embedded model")
+    checkpoint = checkpoint or OFFICIAL
     reference = beside(checkpoint, REFERENCE)
     try:
         model = load_pretrained(checkpoint)

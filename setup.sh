@@ -37,14 +37,19 @@ sys.exit(sys.version_info < (3, 10) or not all(map(find_spec, sys.argv[1].split(
 make_environment() {
     local new=false
     : >"$UNFINISHED"
-    find_python "" "${VENV[@]}" || { new=true && create_venv; }
+    if ! find_python "" "${VENV[@]}"; then
+        new=true
+        find_python "" python3 python py python3.{14..10} || die "no Python 3.10 or newer on PATH"
+        "$python" -m venv --clear .venv || die "$python cannot make .venv, see above"
+        find_python "" "${VENV[@]}"
+    fi
     printf 'installing PyTorch and what goes with it into .venv: this takes a few minutes\n'
     # An environment made by uv has no pip.
     "$python" -m pip -V >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || true
     if $cpu; then
         "$python" -m pip install --quiet --retries 1 --no-deps "${PACKAGES[0]}" \
             --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
-            printf 'no CPU build to be had: installing the usual one\n'
+            printf 'no CPU build available: installing the default one\n'
     fi
     if ! "$python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}"; then
         $new || rm "$UNFINISHED" # what was there before still works
@@ -53,19 +58,13 @@ make_environment() {
     rm "$UNFINISHED"
 }
 
-create_venv() {
-    find_python "" python3 python py python3.{14..10} || die "no Python 3.10 or newer on PATH"
-    "$python" -m venv --clear .venv || die "$python cannot make .venv, see above"
-    find_python "" "${VENV[@]}"
-}
-
 cpu=false require_official=false
 while [[ ${1:-} == -* ]]; do
     case $1 in
         --cpu) cpu=true ;;
         --tests)
             PACKAGES+=(-r tests/requirements.txt)
-            MODULES+=" pytest xdist hypothesis scipy ruff"
+            MODULES+=" pytest xdist scipy ruff"
             ;;
         --require-official) require_official=true ;;
         --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit ;;

@@ -12,6 +12,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -32,8 +33,8 @@ class InputError(ValueError):
 def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
     """Write to a temporary file, then rename it to `path`: readers see the old file or the new one.
 
-    A symbolic link is followed. What is not a regular file, such as /dev/null, is written to.
-    Text is UTF-8 with plain newlines on every platform.
+    A symbolic link is followed. Anything but a regular file, such as /dev/null, is written to
+    directly. Text is UTF-8 with plain newlines on every platform.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; `path` is untouched.
@@ -60,11 +61,7 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
 
 
 def check_writable(path: str) -> None:
-    """Refuse, before there is anything to write, a path that `atomic_write` cannot write to.
-
-    Raises:
-        OSError, InputError: naming it.
-    """
+    """Raise OSError or InputError, naming the path, if `atomic_write` could not write to it."""
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     with suppress(FileNotFoundError):
@@ -77,15 +74,11 @@ def check_writable(path: str) -> None:
 
 
 def save_file(path: str, content: Any) -> None:
-    """torch.save, atomically.
-
-    Raises:
-        OSError: as `atomic_write`.
-    """
+    """Call `torch.save`, atomically; raises OSError like `atomic_write`."""
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # PyTorch's, about the gap that a failed write has left
+        except RuntimeError as error:  # behind which PyTorch hides the failed write
             raise (error.__context__ or error) from None
 
 
@@ -108,7 +101,6 @@ def read_examples(path: str) -> list[Example]:
     UTF-8, with or without byte-order mark; lines end in \n, \r\n or \r, and in nothing else.
 
     Raises:
-        OSError: it cannot be read.
         InputError: naming file and line, for a line that does not have this form.
     """
     content = Path(path).read_bytes()
@@ -138,12 +130,7 @@ def parse_example(line: str, where: str) -> Example:
 
 
 def read_label_names(path: str) -> list[str]:
-    """The words that stand for the labels: a JSON array of texts.
-
-    Raises:
-        OSError: it cannot be read.
-        InputError: it is something else.
-    """
+    """Read the names of the labels, a JSON array of strings; anything else is an InputError."""
     try:
         names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
@@ -158,14 +145,14 @@ def read_label_names(path: str) -> list[str]:
 # ----------------------------------------------------------------------------------- command line
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
+    """An ArgumentParser that reports errors in one line."""
 
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {one_line(message)} (--help lists the options)\n")
 
 
 def checked(kind: type, is_valid: Callable[[Any], bool], description: str) -> Callable[[str], Any]:
-    """A type for argparse: int or float, with a condition."""
+    """A type for argparse: a number or text that meets a condition."""
     def parse(text: str) -> Any:
         value = kind(text)
         if not is_valid(value):
@@ -193,12 +180,6 @@ def fail(program: str, error: object, status: int = 2) -> int:
     return status
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, CUDA or PyTorch's CPU allocator found no memory."""
-    kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
-
-
 def configure_stdout() -> None:
     """Print every line at once, also into a log file, and escape what a terminal cannot show."""
     if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, nor where it is closed
@@ -221,14 +202,16 @@ def progress(batches: Iterable, title: str) -> Iterator:
 # ---------------------------------------------------------------------------------------- devices
 
 def pick_device(use_gpu: bool, dtype: str = "float32") -> torch.device:
-    """The CPU, or CUDA where it was asked for, set up as the reference uses it.
+    """The CPU or, if asked for, CUDA, configured as in the reference.
 
     Raises:
         InputError: there is no CUDA, or `dtype` is bfloat16 and would only lose accuracy.
     """
-    # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
-    if dtype == "bfloat16" and (use_gpu or not bfloat16_is_faster()):
-        raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
+    if dtype == "bfloat16":
+        prefer_onednn(dim=512)  # float32 at its best
+        # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
+        if use_gpu or not bfloat16_is_faster():
+            raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
     if not use_gpu:
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -242,8 +225,8 @@ def pick_device(use_gpu: bool, dtype: str = "float32") -> torch.device:
 
 def prefer_onednn(dim: int) -> None:
     """Multiply float32 matrices with oneDNN (benchmarks/README.md) where that stays exact."""
-    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(cache, "64")  # kernels, of up to 1 MB; one step needs about 50
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, "64")  # kernels, of up to 1 MB; one step needs about 50
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
     if matmul is None or dim < 512:  # compiling a kernel for each shape pays off only for wide ones
         return
@@ -253,6 +236,7 @@ def prefer_onednn(dim: int) -> None:
         matmul.fp32_precision = before
 
 
+@cache  # measured once: a run that has begun is not refused later
 def bfloat16_is_faster() -> bool:
     """Whether the CPU multiplies bfloat16 faster than float32: without units for it, far slower."""
     def fastest(dtype: torch.dtype) -> float:

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 import reference
 from config import LlamaConfig
 from conftest import SMALL
-from llama import Llama, causal_mask, choose_token, load_pretrained
+from llama import Llama, choose_token, load_pretrained
 from rope import precompute_freqs_cis
 
 
@@ -88,26 +88,14 @@ def test_rows_with_and_without_a_likely_token_do_not_affect_each_other():
 
 @pytest.mark.parametrize("causal", [False, True], ids=["unmasked", "causal"])
 def test_training_goes_on_after_generation(small_weights, tmp_path, causal):
-    """With tables and masks that were made, and kept, in inference mode."""
+    """With tables that were made, and kept, in inference mode."""
     precompute_freqs_cis.cache_clear()
-    causal_mask.cache_clear()
     model = load_pretrained(reference.save_checkpoint(
         tmp_path / "model.pt", small_weights, SMALL | {"causal": causal}))
     text = model.generate(torch.tensor([[1, 2, 3]]), 4)
     logits, _ = model.train()(text[:, :6].clone(), targets=text)
     logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-def test_a_seed_makes_samples_repeatable_and_temperature_zero_draws_nothing(small_checkpoint):
-    model, prompt, texts = load_pretrained(small_checkpoint), torch.tensor([[1, 2, 3]]), []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        before = torch.get_rng_state()
-        model.generate(prompt, 5, 0.0)
-        assert torch.equal(torch.get_rng_state(), before)
-        texts.append(model.generate(prompt, 12, 1.0, 0.0).tolist())
-    assert texts[0] == texts[1] != texts[2]
 
 
 @pytest.mark.parametrize("prompt, count, options, named", [

@@ -27,16 +27,6 @@ def seeded_tokens(bs: int, seqlen: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, SMALL["vocab_size"], (bs, seqlen))
 
 
-def model_of(weights: reference.Weights, args: dict, dtype=torch.float32) -> Llama:
-    """The model with the given weights, not by way of a file."""
-    model = Llama(LlamaConfig(**args)).eval().to(dtype)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, array in weights.items():
-            parameters[name].copy_(torch.tensor(array))
-    return model
-
-
 # The whole model
 
 
@@ -44,13 +34,15 @@ def model_of(weights: reference.Weights, args: dict, dtype=torch.float32) -> Lla
 @both_masks
 @pytest.mark.parametrize("n_kv_heads", [None, 4, 2, 1])
 @pytest.mark.parametrize("bs, seqlen", [(1, 1), (1, 7), (3, 13), (2, 21)])
-def test_logits_and_hidden_states(monkeypatch, bs, seqlen, n_kv_heads, causal, fused_from):
+def test_logits_and_hidden_states(
+        monkeypatch, tmp_path, bs, seqlen, n_kv_heads, causal, fused_from):
     """In evaluation, so without dropout. The longest of the texts exceeds max_seq_len."""
     monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
     args = SMALL | {"n_kv_heads": n_kv_heads, "causal": causal}
     weights, tokens = reference.seeded_weights(args, 1, biases=True), seeded_tokens(bs, seqlen)
     expected_logits, expected_hidden = reference.forward(weights, args, tokens)
-    model, ids = model_of(weights, args | {"dropout": 0.5}), torch.tensor(tokens)
+    path = reference.save_checkpoint(tmp_path / "m.pt", weights, args | {"dropout": 0.5})
+    model, ids = load_pretrained(path), torch.tensor(tokens)
     with torch.no_grad():
         logits, hidden = model(ids, targets=ids)
         last_logits, same_hidden = model(ids)
@@ -76,7 +68,7 @@ def test_real_weights(stories260k):
 @both_kernels
 @both_masks
 @pytest.mark.parametrize("last_only", [False, True])
-def test_gradients_of_every_parameter(monkeypatch, last_only, causal, fused_from):
+def test_gradients_of_every_parameter(monkeypatch, tmp_path, last_only, causal, fused_from):
     """The slope along a random direction, against a central difference of the reference."""
     monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
     args = SMALL | {"causal": causal}
@@ -90,7 +82,8 @@ def test_gradients_of_every_parameter(monkeypatch, last_only, causal, fused_from
         results = reference.forward(weights | changed, args, tokens)
         return sum((result[:, seen] * pull).sum() for result, pull in zip(results, pulls))
 
-    model, ids = model_of(weights, args, torch.float64), torch.tensor(tokens)
+    model = load_pretrained(reference.save_checkpoint(tmp_path / "m.pt", weights, args)).double()
+    ids = torch.tensor(tokens)
     results = model(ids, None if last_only else ids, last_only)
     sum((result * torch.tensor(pull)).sum() for result, pull in zip(results, pulls)).backward()
     for name, parameter in model.named_parameters():
@@ -125,7 +118,7 @@ def test_fresh_weights_have_the_spread_of_the_assignment():
 # Its parts
 
 
-def test_layer_norm_with_its_gradients():
+def test_layer_norm():
     """Of random values, and of equal ones, whose norm is the bias alone."""
     norm = LayerNorm(7, 1e-3).double()
     norm.weight.data, norm.bias.data = seeded(7), seeded(2, 7)[1]
@@ -135,13 +128,6 @@ def test_layer_norm_with_its_gradients():
                                desired=reference.layer_norm(values.numpy(), weight, bias, 1e-3))
     np.testing.assert_allclose(norm._norm(values).detach(), rtol=1e-9, atol=1e-9,
                                desired=reference.layer_norm(values.numpy(), 1.0, 0.0, 1e-3))
-    results = []
-    for compute in (norm, lambda x: norm._norm(x) * norm.weight + norm.bias):
-        x = (seeded(2, 3, 7) * 5 + 10).requires_grad_()
-        y = compute(x)
-        results.append((y, *torch.autograd.grad(y.square().sum(), (x, norm.weight, norm.bias))))
-    for fused, written_out in zip(*results):
-        torch.testing.assert_close(fused, written_out, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -153,7 +139,7 @@ def test_layer_norm_of_half_precision_is_computed_in_float32(dtype, moved):
     torch.testing.assert_close(found, norm.float()(x.float()).to(dtype), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("q_len", [11, 4, 1])
+@pytest.mark.parametrize("q_len", [11, 1])
 @pytest.mark.parametrize("width", [6, 10])
 @both_masks
 def test_attention_formula_with_its_gradients(monkeypatch, causal, width, q_len):

@@ -46,12 +46,7 @@ def test_the_embedded_model_passes_where_there_is_no_official_one(embedded, caps
     assert sanity_check.main([]) == 0
     out = capsys.readouterr().out
     assert "stories42M.pt is not here" in out and "Passed" in out
-
-
-def test_one_changed_weight_fails(embedded):
-    change(embedded / "stories.pt",
-           lambda saved: saved["model"]["layers.2.feed_forward.w1.weight"][3, 5].add_(0.5))
-    assert sanity_check.main([]) == 1
+    assert sanity_check.main(["stories42M.pt"]) == 2  # it was asked for by name
 
 
 def test_one_of_several_cases_is_enough_to_fail(embedded):
@@ -73,16 +68,6 @@ def test_official_files_are_compared_within_the_official_tolerance(
     assert sanity_check.main([]) == status
     printed = capsys.readouterr().out
     assert f"Checking stories42M.pt against sanity_check.data\n{said}" in printed
-
-
-def test_a_named_checkpoint_is_compared_with_the_values_beside_it(embedded, capsys):
-    checkpoint = embedded / "elsewhere" / "mine.pt"
-    checkpoint.parent.mkdir()
-    shutil.move(embedded / "stories.pt", checkpoint)
-    shutil.move(embedded / "sanity_check.data", checkpoint.parent / "sanity_check.data")
-    assert sanity_check.main([str(checkpoint)]) == 0
-    assert f"{checkpoint} against {checkpoint.parent / 'sanity_check.data'}" in (
-        capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("damage, said", [
