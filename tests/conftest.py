@@ -75,6 +75,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Path)
     folder = tmp_path / "place"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(run_llama, "DEMO", folder / "demo")
     runs.fill(folder, tiny_tokenizer)
     return folder
+
+
+@pytest.fixture
+def interrupt_after(capsys, monkeypatch):
+    """Press Ctrl-C at the start of the epoch after the given ones; the result is what is said."""
+    def interrupt_after(epochs: int, argv: list[str]) -> str:
+        train_epoch = run_llama.train_epoch
+
+        def interrupted(*args):
+            if args[-1] == epochs:
+                raise KeyboardInterrupt
+            return train_epoch(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run_llama, "train_epoch", interrupted)
+            status, _, (said,) = runs.run(argv, capsys)
+        assert status == 130 and "interrupted" in said
+        return said
+    return interrupt_after

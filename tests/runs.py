@@ -75,11 +75,11 @@ def labels_in(path: str) -> list[int]:
     return [example.label for example in read_examples(path)]
 
 
-def run(argv: list[str], capsys) -> tuple[int, str, list[str]]:
+def run(argv: list[str], capsys, main=run_llama.main) -> tuple[int, str, list[str]]:
     """The exit status of a command line, what it prints, and its lines on standard error."""
     capsys.readouterr()
     try:
-        status = run_llama.main(argv)
+        status = main(argv)
     except SystemExit as end:  # argparse's way
         status = end.code
     printed = capsys.readouterr()

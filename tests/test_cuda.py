@@ -58,18 +58,10 @@ def test_a_job_repeats_to_the_byte(run, option):
 
 
 @pytest.mark.parametrize("option", runs.TRAINING)
-def test_an_interrupted_run_resumes_to_the_same_bytes(run, option, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_bytes(run, option, interrupt_after):
     assert run(option) == 0
-    expected, train_epoch = runs.contents(), run_llama.train_epoch
-
-    def interrupted(args, model, optimizer, loader, device, epoch):
-        if epoch == 1:
-            raise KeyboardInterrupt
-        return train_epoch(args, model, optimizer, loader, device, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_llama, "train_epoch", interrupted)
-        assert run(option) == 130
+    expected = runs.contents()
+    interrupt_after(1, runs.command(option, use_gpu=True, epochs=2))
     assert run(option, resume=True) == 0
     assert runs.contents() == expected
 

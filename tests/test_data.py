@@ -80,7 +80,6 @@ def test_label_names_may_follow_a_byte_order_mark(write):
     (["fine"], "Is this movie fine? This movie is "),
     (["bad", "fine"], "Is this movie bad or fine? This movie is "),
     (["bad", "so so", "fine"], "Is this movie bad, so so, or fine? This movie is "),
-    (["a", "b", "c", "d", "e"], "Is this movie a, b, c, d, or e? This movie is "),
 ])
 def test_the_question_lists_the_names_and_ends_in_a_blank(names, question):
     assert run_llama.question(names) == question

@@ -97,9 +97,9 @@ def test_the_published_problem_ends_at_the_published_weight_and_follows_the_defi
 @pytest.mark.parametrize("sitting_out", [False, True])
 def test_steps_follow_the_definition_for_every_parameter_with_a_gradient(settings, sitting_out):
     params, grads = parameters(), gradients(50)
-    for i, step in enumerate(grads):
-        if sitting_out:  # the first two parameters in turn, the last one never
-            step[i % 2] = None
+    if sitting_out:  # the first two parameters in turn, the last one only when all do
+        grads = [[None, b, c] if i % 2 else [a, None, c] for i, (a, b, c) in enumerate(grads)]
+        grads[25] = [None] * 3
     expected = adamw([p.detach().numpy() for p in params], grads, **settings)
     walk(params, AdamW(params, **settings), grads)
     assert_all_close(params, expected)
@@ -174,15 +174,6 @@ def test_resuming_from_a_saved_state_gives_the_same_bits(tmp_path):
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     walk(halves, second, grads[20:])
     assert_all_close(halves, whole, rtol=0, atol=0)
-
-
-def test_without_any_gradient_nothing_happens():
-    params = parameters()
-    before = [p.detach().clone() for p in params]
-    optimizer = AdamW(params, weight_decay=0.5, max_grad_norm=1.0)
-    assert optimizer.step() is None
-    assert not optimizer.state
-    assert_all_close(params, before, rtol=0, atol=0)
 
 
 def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():

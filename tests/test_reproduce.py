@@ -10,31 +10,27 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 import prepare_submit
-import reference
 import reproduce
 import run_llama
 import test_prepare_submit
-from runs import SHAPE, STORIES, TRAINING
+from runs import ROOT, STORIES, TRAINING
 from test_prepare_submit import NAME, PREDICTIONS, lay_out_repository
 from utils import read_examples
 
-TINY = SHAPE | {"max_seq_len": 256}
-WEIGHTS = reference.seeded_weights(TINY, seed=0)
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
 RIGHT = {seed: {"dev": dev, "test": 1} for seed, dev in ((1337, 5), (1338, 6), (1339, 9))}  # of ten
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, tiny_tokenizer) -> Path:
-    """Stand-ins for the official files: seeded weights, and sentences that end in their label."""
+def folder(tmp_path, monkeypatch) -> Path:
+    """Stand-ins for the official files: no model, and sentences that end in their label."""
     work = tmp_path / "work"
     (work / "data").mkdir(parents=True)
-    reference.save_checkpoint(work / "stories42M.pt", WEIGHTS, TINY)
-    shutil.copy(tiny_tokenizer, work / "tokenizer.model")
+    for name in ("stories42M.pt", "tokenizer.model"):
+        (work / name).write_bytes(b"a stand-in")
     for dataset, words in NAMES.items():
         for split, count in (("train", 20), ("dev", 10), ("test", 10)):
             (work / f"data/{dataset}-{split}.txt").write_text("".join(
@@ -160,7 +156,6 @@ def test_results_have_means_and_standard_deviations_of_the_written_outputs(
     ("sst-prompt", 0, [261 / 1101], ("0.2371 (0.000)", "–", "equal")),
     ("sst-prompt", 0, [262 / 1101], ("0.2371 (0.000)", "–", "differs")),
     ("cfimdb-prompt", 1, [53 / 488], ("0.1086 (0.000)", "–", "equal")),
-    ("cfimdb-prompt", 1, [], ("0.1086 (0.000)", "–", "–")),
     ("sst-finetune", 0, [0.46], ("0.411 (0.025)", "+2.0", "agrees")),
     ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs")),
     ("sst-lora", 1, [0.2, 0.25], ("0.269 (0.020)", "-2.2", "differs")),
@@ -179,17 +174,7 @@ def test_all_that_is_missing_is_named_before_any_work(folder, capsys, commands):
     assert run(capsys, "--tasks", "generate", "cfimdb")[0] == 0  # they need neither
 
 
-@pytest.mark.parametrize("argv, said", [
-    (["--seeds", "0"], "--seeds"), (["--tasks", "story"], "--tasks"),
-    pytest.param(["--use_gpu"], "no CUDA device", marks=pytest.mark.skipif(
-        torch.cuda.is_available(), reason="there is a GPU"))])
-def test_a_usage_error_is_one_line_and_status_2(argv, said, folder, capsys, commands):
-    status, _, err = run(capsys, *argv)
-    assert (status, len(err), commands) == (2, 1, []) and said in err[0]
-
-
 def test_a_failed_run_is_reported_with_its_message_and_is_not_done(folder, capsys):
-    (folder / "stories42M.pt").write_bytes(b"damaged")
     for _ in range(2):
         status, out, (said,) = run(capsys, "--tasks", "generate")
         assert (status, out) == (1, ["run 1 of 1: generate-1337"])
@@ -206,7 +191,7 @@ def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands
 
 
 def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, capsys):
-    """With a smaller model and data, one epoch of training, and all runs in this process."""
+    """With less data, one epoch of training, and all runs in this process."""
     def execute(run: reproduce.Run, command: list[str], progress: reproduce.Progress) -> None:
         with monkeypatch.context() as patch:
             patch.chdir(run.folder)
@@ -219,20 +204,14 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, 
     for dataset, name in (("sst", "reviews5"), ("cfimdb", "reviews2")):
         for path in demo.glob(f"{dataset}-*"):
             path.rename(demo / path.name.replace(dataset, name))
-    shutil.move("stories42M.pt", demo / "stories.pt")
-    shutil.move("tokenizer.model", demo)
-    ids = torch.randint(TINY["vocab_size"], (2, 8), generator=torch.manual_seed(0))
-    logits, hidden = reference.forward(WEIGHTS, TINY, ids)
-    torch.save([{"token_ids": ids, "logits": torch.tensor(logits[:, -1:]).float(),
-                 "hidden_states": torch.tensor(hidden).float()}],
-               demo / "sanity_check.data")
+    shutil.copy(ROOT / "demo/sanity_check.data", demo)
     for module in (reproduce, prepare_submit):
         monkeypatch.setattr(module, "HERE", repository)
-    monkeypatch.setattr(reproduce, "DEMO_PLAN", reproduce.DEMO_PLAN._replace(
-        model=demo / "stories.pt", epochs=1))
+    monkeypatch.setattr(reproduce, "DEMO_PLAN", reproduce.DEMO_PLAN._replace(epochs=1))
+    before = {*os.listdir()}
 
     status, out, err = run(capsys, "--demo")
-    assert (status, err, os.listdir()) == (0, [], ["reproduction"])
+    assert (status, err, {*os.listdir()} - before) == (0, [], {"reproduction"})
     home = Path("reproduction/demo")
     assert out[-1] == f"python prepare_submit.py SURNAME1_SURNAME2 --from {home}"
     results = (home / "results.md").read_text(encoding="utf-8")
@@ -244,11 +223,14 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, 
     submission = tmp_path / "elsewhere" / NAME
     story = (submission / STORIES[1]).read_bytes()
     (submission / STORIES[1]).unlink()
+    shutil.copytree(home / "data", submission / "data")
     for name in ("stories.pt", "tokenizer.model"):
-        shutil.copy(demo / name, submission)
-    for command in (["run_llama.py", "--option", "generate", "--pretrained-model-path",
-                     "stories.pt"], ["sanity_check.py", "stories.pt"]):
-        ran = subprocess.run([sys.executable, *command], cwd=submission, capture_output=True,
-                             text=True)
+        shutil.copy(ROOT / "demo" / name, submission)
+    generate = ["run_llama.py", "--pretrained-model-path", "stories.pt"]
+    lora = ["--option", "lora", "--epochs", "1", *(
+        f"--{split}_out=cfimdb-{split}-lora-output.txt" for split in ("dev", "test"))]
+    for command in (generate, [*generate, *lora], ["sanity_check.py", "stories.pt"]):
+        ran = subprocess.run([sys.executable, "-E", *command], cwd=submission, text=True,
+                             capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert ran.returncode == 0, ran.stderr
     assert "Passed" in ran.stdout and (submission / STORIES[1]).read_bytes() == story

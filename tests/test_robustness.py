@@ -2,7 +2,6 @@
 
 import errno
 import os
-import random
 import re
 import signal
 from pathlib import Path
@@ -16,25 +15,6 @@ from llama import load_file
 from runs import TRAINING, command, contents, refused, reset, run
 
 STATE = "my-dev-lora-output.resume.pt"
-
-
-@pytest.fixture
-def interrupt_after(capsys, monkeypatch):
-    """Press Ctrl-C at the start of the epoch after the given ones; the result is what is said."""
-    def interrupt_after(epochs: int, argv: list[str]) -> str:
-        train_epoch = run_llama.train_epoch
-
-        def interrupted(*args):
-            if args[-1] == epochs:
-                raise KeyboardInterrupt
-            return train_epoch(*args)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(run_llama, "train_epoch", interrupted)
-            status, _, (said,) = run(argv, capsys)
-        assert status == 130
-        return said
-    return interrupt_after
 
 
 def check_models() -> None:
@@ -73,16 +53,16 @@ def test_killed_at_any_file_operation_and_resumed_it_leaves_the_same_bytes(
 @pytest.mark.parametrize("option", ["prompt", *TRAINING])
 def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_files_or_the_new(
         place, capsys, monkeypatch, option):
-    argv, new = command(option, epochs=2), contents()
+    argv, inputs = command(option, epochs=2), contents()
     assert run_llama.main(argv) == 0
-    new = {name: content for name, content in contents().items() if name not in new}
-    before = contents() | {name: b"0 ||| old\n" for name in new if name.endswith(".txt")}
+    new = contents()
+    old = {name: b"0 ||| old\n" for name in new.keys() - inputs.keys() if name.endswith(".txt")}
 
     def fail():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     for number in range(1, 100):
-        reset(before)
+        reset(inputs | old)
         with monkeypatch.context() as patch:
             runs.at_file_operation(number, fail, patch.setattr)
             status, _, errors = run(argv, capsys)
@@ -92,11 +72,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_the_old_files_or_the_new(
         assert status == 2 and os.strerror(errno.ENOSPC) in said
         assert re.search(r"[\w-]+\.(txt|pt): ", said), "the file is not named"
         check_models()
-        for name, content in contents().items():
-            assert name.endswith(".pt") or content in (before[name], new.get(name)), name
-        if option != "prompt":
-            assert run_llama.main([*argv, "--resume"]) == 0
-            assert contents() == before | new
+        assert all(contents()[name] in (old[name], new[name]) for name in old)
     assert number > 4
 
 
@@ -120,7 +96,7 @@ def test_what_there_is_to_resume_is_said(place, capsys, interrupt_after):
     # From that state, a run with another seed could not be resumed.
     assert "--resume" not in interrupt_after(0, command("lora", epochs=2, seed=7))
     _, printed, _ = run(command("lora", epochs=2), capsys)
-    assert "--resume would have continued" in printed and "\nepoch 0: " in printed
+    assert "--resume would continue" in printed and "\nepoch 0: " in printed
 
 
 @pytest.mark.parametrize("changed", [
@@ -129,7 +105,8 @@ def test_what_there_is_to_resume_is_said(place, capsys, interrupt_after):
     {"train": "dev.txt"}, {"dev": "test.txt"}, {"pretrained-model-path": "other.pt"},
     {"tokenizer": "other.model"}], ids=lambda changed: next(iter(changed)))
 def test_resuming_with_another_option_or_file_is_refused_by_its_name(
-        place, capsys, interrupt_after, tiny_tokenizer, changed):
+        place, capsys, interrupt_after, tiny_tokenizer, monkeypatch, changed):
+    monkeypatch.setattr("utils.bfloat16_is_faster", lambda: True)  # which is up to the machine
     interrupt_after(1, command("lora", epochs=2))
     model = torch.load("model.pt", weights_only=True)
     torch.save(model | {"iter_num": 1}, "other.pt")
@@ -156,52 +133,11 @@ def test_another_run_that_saves_under_the_same_name_does_no_harm(place, monkeypa
     assert run_llama.main(argv) == 0 and contents() == expected
 
 
-# ------------------------------------------------------------------------------------ damaged files
-
-JUNK = [b"", b"\0" * 999, b"PK\x03\x04", b"\x80\x02.", b"{}", b"[" * 99_999, b"\x89PNG\r\n\x1a\n"]
-
-
-def odd_bytes(rng: random.Random, content: bytes) -> bytes:
-    """Content that is cut short, has bits flipped or bytes replaced, or is something else."""
-    place = rng.randrange(len(content))
-    flipped = bytearray(content)
-    for _ in range(rng.choice([1, 2, 64])):
-        flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    replaced = (content[:place] + rng.randbytes(rng.choice([0, 1, 64]))
-                + content[place + rng.choice([0, 1, 64, 1000]):])
-    return rng.choice([content[:place], bytes(flipped), replaced, rng.choice(JUNK)])
-
-
-@pytest.mark.parametrize("name,option", [
-    ("train.txt", "finetune"), ("test.txt", "prompt"), ("names.json", "prompt"),
-    ("model.pt", "generate"), (STATE, "lora")])
-def test_a_damaged_file_is_refused_in_one_line_or_makes_no_difference(
-        place, capsys, interrupt_after, name, option):
-    argv = command(option, epochs=2)
-    if name == STATE:
-        interrupt_after(1, argv)
-        argv.append("--resume")
-    before = contents()
-    assert run_llama.main(argv) == 0
-    expected = contents()
-    failures = []
-    for seed in range(40):
-        reset(before)
-        damaged = odd_bytes(random.Random(seed), before[name])
-        Path(name).write_bytes(damaged)
-        try:
-            status, _, errors = run(argv, capsys)
-            made = {path: content for path, content in contents().items()
-                    if path not in before and not path.endswith(".pt")}
-            assert (status == 0 and not errors) or (status in (1, 2) and len(errors) == 1)
-            if status == 2:
-                assert contents() == before | {name: damaged}
-            elif status == 1:
-                assert "diverged" in errors[0] and not made
-            elif name.endswith(".pt"):  # whose bytes a checksum knows
-                assert contents() == expected | ({name: damaged} if name in expected else {})
-            else:
-                assert len(made) == 2
-        except Exception as error:
-            failures.append(f"seed {seed}: {type(error).__name__}: {error}")
-    assert not failures, "\n".join(failures)
+def test_a_damaged_state_is_refused_by_name(place, capsys, interrupt_after):
+    """Like every file of `torch.save`; tests/test_checkpoint.py damages one everywhere."""
+    interrupt_after(1, command("lora", epochs=2))
+    whole = Path(STATE).read_bytes()
+    for content in (b"", whole[:len(whole) // 2], whole[:-999]):
+        Path(STATE).write_bytes(content)
+        said = refused(command("lora", epochs=2, resume=True), capsys, may_load=True)
+        assert f"{STATE}: damaged" in said

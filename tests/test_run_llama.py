@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 import reference
 import run_llama
 import runs
+from llama import Llama
 from optimizer import AdamW
 from runs import KIND, NAMES, SHAPE, STORIES, TRAINING, WEIGHTS, command, contents, refused, run
 from tokenizer import Tokenizer
@@ -40,14 +42,12 @@ LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
     (command("lora", test_out="my-dev-lora-output.txt"), "test-lora-output.txt"),
     (command("generate", **{LOW: "nowhere/a.txt"}), "nowhere"),
     (command("generate", **{LOW: "same.txt", HIGH: "./same.txt"}), "another output of this run"),
-    (command("generate", **{HIGH: "link.txt"}), "another output of this run"),
     (command("generate", **{HIGH: "model.pt"}), "model.pt"),
     (command("prompt", dev="my-dev-prompting-output.txt"), "my-dev-prompting-output.txt"),
     (command("finetune", **{"pretrained-model-path": "finetune-1-0.01.pt"}), "finetune-1-0.01.pt"),
     (command("lora", epochs=2), "lora-2-0.01.pt"),  # a folder, made in the test
     (command("generate", **{LOW: "x" * 300}), "name too long"),
     (command("lora", dev_out=f"{'x' * 232}-dev-lora-output.txt"), "name too long"),  # .resume.pt
-    (command("pretrain"), "--option"),
     (command("prompt", batch=3), "unrecognized arguments: --batch 3"),  # not an abbreviation
     ([*command("prompt"), "--epochs"], "--epochs"),
     ([*command("prompt"), "a\nb\x1b[31m"], "unrecognized arguments"),
@@ -55,7 +55,6 @@ LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
 def test_wrong_command_lines_are_refused_before_any_work(place, capsys, argv, said):
     Path("finetune-1-0.01.pt").write_bytes(Path("model.pt").read_bytes())
     Path("lora-2-0.01.pt").mkdir()
-    Path("link.txt").symlink_to(STORIES[0])
     assert said.lower() in refused(argv, capsys).lower()
 
 
@@ -105,6 +104,24 @@ def test_every_job_refuses_a_missing_gpu_checkpoint_or_tokenizer(
 
 
 @pytest.mark.parametrize("option", JOBS)
+def test_bfloat16_multiplies_every_product_or_is_refused_where_it_is_slower(
+        place, capsys, monkeypatch, option):
+    monkeypatch.setattr("utils.bfloat16_is_faster", lambda: False)
+    assert "slower" in refused(command(option, dtype="bfloat16"), capsys)
+    monkeypatch.setattr("utils.bfloat16_is_faster", lambda: True)
+    dtypes, forward = set(), Llama.forward
+
+    def recorded(*args, **kwargs):
+        logits, hidden = forward(*args, **kwargs)
+        dtypes.add(logits.dtype)
+        return logits, hidden
+
+    monkeypatch.setattr(Llama, "forward", recorded)
+    assert run_llama.main(command(option, dtype="bfloat16")) == 0
+    assert dtypes == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("option", JOBS)
 def test_a_tokenizer_may_have_fewer_pieces_than_the_model_but_not_more(place, capsys, option):
     for size in (61, 300):
         embeddings = np.resize(WEIGHTS["tok_embeddings.weight"], (size, 24))
@@ -123,28 +140,21 @@ def test_a_lora_rank_above_the_width_of_the_model_is_refused(place, capsys):
 # ----------------------------------------------------------------------------- the embedded default
 
 def test_only_default_files_of_which_none_is_there_are_replaced_by_the_embedded_ones(
-        place, capsys):
-    Path("demo").mkdir()
-    names = {"model.pt": "stories.pt", "tokenizer.model": "tokenizer.model",
-             "names.json": "reviews2-label-mapping.json"}
-    names |= {f"{split}.txt": f"reviews2-{split}.txt" for split in runs.SIZES}
-    for name, embedded in names.items():
-        Path(name).rename(f"demo/{embedded}")
-
+        tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     status, _, warnings = run(["--option", "prompt"], capsys)
     assert status == 0 and len(warnings) == 4  # two for the model, two for the data
     for warned, missing in ((warnings[:2], "stories42M.pt"), (warnings[2:], "cfimdb")):
         assert missing in warned[0] and "demo" in warned[0] and "published results" in warned[0]
         assert "setup.sh" in warned[1]
-    assert len(runs.labels_in("cfimdb-dev-prompting-output.txt")) == runs.SIZES["dev"]
+    assert len(runs.labels_in("cfimdb-dev-prompting-output.txt")) == 100
     assert len(run(["--option", "generate"], capsys)[2]) == 2  # which needs no data
 
-    named = ["--option", "prompt", "--label-names", "demo/reviews2-label-mapping.json"]
-    assert "mine.txt" in run([*named, "--train", "mine.txt"], capsys)[2][-1]
+    assert "mine.json" in run(["--option", "prompt", "--label-names", "mine.json"], capsys)[2][-1]
     assert "mine.pt" in refused(["--pretrained-model-path", "mine.pt"], capsys)
     Path("data").mkdir()
     Path("data/cfimdb-dev.txt").write_text("0 ||| a\n", encoding="utf-8")
-    assert "data/cfimdb-train.txt" in run(named, capsys)[2][-1]
+    assert "data/cfimdb-label-mapping.json" in run(["--option", "prompt"], capsys)[2][-1]
     Path("stories42M.pt").touch()
     assert "stories42M.pt" in refused(["--option", "generate"], capsys)
 
@@ -241,35 +251,26 @@ def test_the_loss_of_the_first_epoch_is_the_likelihood_of_the_labels(
 
 
 @pytest.mark.parametrize("option", TRAINING)
-def test_training_leaves_a_model_and_predictions_that_depend_on_the_seed_alone(
+def test_outputs_hold_the_predictions_of_the_saved_model_in_the_order_of_the_file(
         place, capsys, option):
-    before, made = contents(), []
-    model, kind = f"{option}-2-0.01.pt", KIND[option]
-    for seed in (1, 1, 2):
-        status, _, errors = run(command(option, epochs=2, seed=seed), capsys)
-        assert (status, errors) == (0, [])
-        made.append({name: contents()[name] for name in contents().keys() - before.keys()})
-    assert made[0].keys() == {model, f"my-dev-{kind}-output.txt", f"my-test-{kind}-output.txt"}
-    assert made[0] == made[1] and made[0][model] != made[2][model]
-
-
-@pytest.mark.parametrize("option", TRAINING)
-def test_outputs_hold_the_predictions_of_the_saved_model_in_the_order_of_the_file(place, option):
     Path("dev.txt").write_text("1 ||| a ||| b\n0 |||   café 🎬  \n1 ||| a\u2028b\n0 ||| mat\r",
                                encoding="utf-8")
-    assert run_llama.main(command(option, batch_size=1)) == 0
-    saved = torch.load(f"{option}-1-0.01.pt", weights_only=True)["model"]
+    before, model, output = contents(), f"{option}-1-0.01.pt", f"my-dev-{KIND[option]}-output.txt"
+    assert run_llama.main(command(option, max_sentence_len=5)) == 0
+    assert contents().keys() - before.keys() == {model, output, output.replace("dev", "test")}
+    said = refused(command("generate", **{"pretrained-model-path": model}), capsys)
+    assert "a trained classifier, not a language model" in said
+    saved = torch.load(model, weights_only=True)["model"]
     weights = {name.removeprefix("llama."): w.numpy() for name, w in saved.items()}
     assert not any("lora" in name for name in weights)  # merged, into attention alone
     assert {name for name in WEIGHTS if not np.array_equal(weights[name], WEIGHTS[name])} == {
         name for name in WEIGHTS if option == "finetune" or "attention.compute" in name}
-    tokenizer, expected = Tokenizer(), ""
-    for sentence in ("a ||| b", "café 🎬", "a\u2028b", "mat"):
-        ids = tokenizer.encode(sentence, bos=True, eos=False)
-        _, hidden = reference.forward(weights, SHAPE, [ids])
-        scores = weights["classifier_head.weight"] @ hidden[0, -1] + weights["classifier_head.bias"]
-        expected += f"{scores.argmax()} ||| {sentence}\n"
-    assert Path(f"my-dev-{KIND[option]}-output.txt").read_bytes().decode("utf-8") == expected
+    encode, sentences = Tokenizer(5).encode, ["a ||| b", "café 🎬", "a\u2028b", "mat"]
+    rows = padded([encode(sentence, bos=True, eos=False) for sentence in sentences])  # one batch
+    _, hidden = reference.forward(weights, SHAPE, rows)
+    scores = hidden[:, -1] @ weights["classifier_head.weight"].T + weights["classifier_head.bias"]
+    assert Path(output).read_bytes().decode("utf-8") == "".join(
+        f"{label} ||| {sentence}\n" for label, sentence in zip(scores.argmax(-1), sentences))
 
 
 def test_accuracies_of_an_epoch_are_measured_without_dropout(place, capsys):
@@ -329,39 +330,11 @@ def test_placeholders_have_no_part_in_accuracy(place, capsys, option):
 
 # --------------------------------------------------------------------------------- how a run ends
 
-@pytest.fixture
-def at_step(monkeypatch):
-    """Call a function, or raise an error, before the number-th step, counted over epochs."""
-    def at_step(number: int, action) -> None:
-        step, left = AdamW.step, iter(range(1, number))
-
-        def counted(self, *args):
-            if next(left, None) is None:
-                if isinstance(action, BaseException):
-                    raise action
-                action()
-            return step(self, *args)
-
-        monkeypatch.setattr(AdamW, "step", counted)
-    return at_step
-
-
-@pytest.mark.parametrize("step,kept", [(2, False), (5, True)])  # three steps an epoch
-def test_ctrl_c_between_two_steps_says_how_to_go_on(place, capsys, at_step, step, kept):
-    before, state = contents(), "my-dev-finetuning-output.resume.pt"
-    at_step(step, KeyboardInterrupt())
-    status, _, (said,) = run(command("finetune", epochs=2), capsys)
-    assert status == 130 and "interrupted" in said
-    assert (f"--resume continues from {state}" in said) == ("--resume" in said) == kept
-    left = contents().keys() - before.keys()
-    assert left == ({state, "finetune-2-0.01.pt"} if kept else set())
-
-
 @pytest.mark.parametrize("error", [
     ValueError("a defect"), RuntimeError("CUDA error: an illegal memory access was encountered"),
     KeyError("epoch"), UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range")], ids=repr)
-def test_a_defect_keeps_its_traceback(place, at_step, error):
-    at_step(1, error)
+def test_a_defect_keeps_its_traceback(place, monkeypatch, error):
+    monkeypatch.setattr(AdamW, "step", Mock(side_effect=error))
     with pytest.raises(type(error)) as caught:
         run_llama.main(command("finetune"))
     assert caught.value is error
@@ -370,8 +343,8 @@ def test_a_defect_keeps_its_traceback(place, at_step, error):
 @pytest.mark.parametrize("action", [
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore"),
     MemoryError(), lambda: torch.empty(2**60)], ids=["CUDA", "Python", "the allocator"])
-def test_out_of_memory_is_said_in_one_line(place, capsys, at_step, action):
-    at_step(1, action)
+def test_out_of_memory_is_said_in_one_line(place, capsys, monkeypatch, action):
+    monkeypatch.setattr(AdamW, "step", Mock(side_effect=action))
     status, _, (said,) = run(command("finetune"), capsys)
     assert status == 1 and "out of memory" in said and "--batch_size" in said
 
@@ -406,3 +379,32 @@ def test_any_standard_output_will_do_and_what_it_cannot_show_is_escaped(
         assert run_llama.main(command(option, prompt="é 🎬")) == 0
     if isinstance(stdout, TextIOWrapper):
         assert rb"\xe9 \U0001f3ac" in stdout.buffer.getvalue()
+
+
+# -------------------------------------------------------------------------- real weights, real data
+
+def lead_after_fine_tuning(checkpoint: Path, **options: object) -> float:
+    """Accuracy on dev, less the share of the most frequent label there."""
+    assert run_llama.main(command(
+        "finetune", batch_size=8, **{"pretrained-model-path": checkpoint}, **options)) == 0
+    labels = runs.labels_in(str(options["dev"]))
+    predicted = runs.labels_in("my-dev-finetuning-output.txt")
+    return np.mean(np.equal(labels, predicted)) - np.bincount(labels).max() / len(labels)
+
+
+@pytest.mark.slow
+def test_fine_tuning_stories260k_on_five_classes_beats_the_majority_class(
+        assets, stories260k, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Small batches and short rows have less padding to read. Sixty sentences are enough to test.
+    lines = (assets / "data/sst-test.txt").read_text(encoding="utf-8").splitlines(True)
+    Path("test.txt").write_text("".join(lines[-60:]), encoding="utf-8")
+    assert lead_after_fine_tuning(
+        stories260k, train=assets / "data/sst-train.txt", dev=assets / "data/sst-dev.txt", lr=1e-3,
+        epochs=7, max_sentence_len=48, tokenizer=assets / "tok512.model") > 0.03
+
+
+def test_fine_tuning_the_embedded_model_tells_good_from_bad(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {split: run_llama.DEMO / f"reviews2-{split}.txt" for split in runs.SIZES}
+    assert lead_after_fine_tuning(run_llama.DEMO / "stories.pt", lr=5e-4, epochs=2, **files) > 0.1

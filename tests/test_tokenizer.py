@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 
 from tokenizer import Tokenizer
-from utils import InputError, beside
+from utils import InputError
 
 SENTENCE = "a cat sat on a mat"
 
@@ -58,17 +58,6 @@ def test_rows_are_padded_with_unk_where_there_is_no_piece_for_bytes(tmp_path):
     assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (0, 1, 2)
 
 
-@pytest.mark.parametrize("checkpoint, found", [
-    ("models/any.pt", "models/tokenizer.model"), ("any.pt", "tokenizer.model"),
-    ("elsewhere/any.pt", "tokenizer.model")])
-def test_that_of_a_checkpoint_is_beside_it_or_in_the_working_directory(
-        tmp_path, monkeypatch, checkpoint, found):
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "tokenizer.model").touch()
-    monkeypatch.chdir(tmp_path)
-    assert Path(beside(checkpoint, "tokenizer.model")) == Path(found)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere names of files are text, not bytes")
 def test_a_folder_may_have_a_name_that_is_not_utf8(tiny_tokenizer, tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), b"M\xfcller")
@@ -80,12 +69,6 @@ def test_a_folder_may_have_a_name_that_is_not_utf8(tiny_tokenizer, tmp_path):
     with open(path, "wb") as file:
         file.write(tiny_tokenizer.read_bytes())
     assert Tokenizer(tokenizer_model=os.fsdecode(path)).n_words == 290
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError) as error:
-        Tokenizer(tokenizer_model=str(tmp_path / "nowhere.model"))
-    assert error.value.filename == str(tmp_path / "nowhere.model")
 
 
 @pytest.mark.parametrize("damage", [
