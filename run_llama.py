@@ -361,7 +361,7 @@ def generate(args: Namespace) -> None:
 
 
 def question(names: list[str]) -> str:
-    """What is asked about every sentence; the model's next token is the answer."""
+    """The question after every sentence; the model's next token is its answer."""
     *others, last = names
     choices = " or ".join(names) if len(names) < 3 else f"{', '.join(others)}, or {last}"
     return f"Is this movie {choices}? This movie is "
@@ -386,7 +386,7 @@ def test_with_prompting(args: Namespace) -> None:
 # --------------------------------------------------------------------------------- finetune, lora
 
 def train(args: Namespace, data: Data | None = None) -> None:
-    """Train, and save the model of the best epoch; `data` is there if it is loaded already."""
+    """Train, and save the model of the best epoch; `data` saves loading it again."""
     args = prepare(args)
     data = data or load_data(args)
     model, config = make_classifier(args, data)
@@ -462,7 +462,7 @@ def train_epoch(
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that ask for a gradient."""
+    """The parameters that require a gradient."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -478,7 +478,7 @@ def save_model(
 
 
 def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
-    """Where training starts: anew, or with --resume after the last epoch of an interrupted run."""
+    """Start training anew, or with --resume after the last epoch of an interrupted run."""
     path, options = resume_path(args), fingerprint(args)
     if not args.resume or not os.path.exists(path):
         if args.resume:
