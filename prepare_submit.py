@@ -186,6 +186,8 @@ def main(argv: list[str] | None = None) -> int:
     is_zip = args.what.lower().endswith(".zip")
     if not is_zip and not is_surnames(args.what):
         parser.error(f"{args.what!r} is neither FILE.zip nor SURNAME1_SURNAME2 (letters and _)")
+    if is_zip and not Path(args.what).is_file():
+        parser.error(f"{args.what}: there is no such file")
     if not args.source.is_dir():
         parser.error(f"--from {args.source}: there is no such folder")
     name = unicodedata.normalize("NFC", args.what)

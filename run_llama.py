@@ -486,7 +486,10 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
         elif os.path.exists(path):
             print(f"{path}: of an earlier run, which --resume would continue; replaced by this one")
         return {"options": options, "done": 0, "best_dev_acc": -math.inf}
-    state = load_file(path)
+    try:
+        state = load_file(path)
+    except CheckpointError as error:
+        raise InputError(f"{error}, or leave out --resume to start afresh") from error
     before = state.get("options", {}) if isinstance(state, dict) else {}
     if changed := [name for name, value in options.items() if before.get(name) != value]:
         raise InputError(f"{path}: that run had another {', '.join(changed)}; use the same options "

@@ -171,7 +171,7 @@ if missing:
     print("missing: download them to these places in this folder, or set MINI_LLAMA_MIRROR")
     print(*(f"  {path} from {SOURCES[path][0]}" for path in missing), sep="\n")
     if os.path.isfile("demo/stories.pt"):
-        print("until then, the small model and data in demo/ take their place")
+        print("without the checkpoint, or all data, the small ones in demo/ take their place")
 sys.exit(bool(wrong + missing) and sys.argv[1] == "true")
 PYTHON
 

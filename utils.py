@@ -173,9 +173,11 @@ def one_line(message: object) -> str:
 
 def fail(program: str, error: object, status: int = 2) -> int:
     """Say in one line on standard error why a program ends; return the exit status."""
-    if isinstance(error, OSError) and error.filename is not None:
-        hint = "; `bash setup.sh` fetches the official files" * (error.errno == errno.ENOENT)
-        error = f"{os.fsdecode(error.filename)}: {error.strerror}{hint}"
+    if isinstance(error, OSError):
+        where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+        hint = ("; `bash setup.sh` fetches the official files, --help says how to name others"
+                * (error.errno == errno.ENOENT))
+        error = f"{where}: {error.strerror}{hint}"
     print(f"{program}: {one_line(error):.1000}", file=sys.stderr)
     return status
 

@@ -39,7 +39,9 @@ def test_encode_truncates_before_bos_and_eos_are_added(tiny_tokenizer, pieces, m
     "<s> </s>"])
 def test_decode_gives_the_text_back(tiny_tokenizer, text):
     tokenizer = Tokenizer(tokenizer_model=str(tiny_tokenizer))
-    assert tokenizer.decode(tokenizer.encode(text, bos=True, eos=True)) == text
+    ids = tokenizer.encode(text, bos=True, eos=True)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([tokenizer.n_words, *ids, 10**6]) == text  # as from a padded vocabulary
 
 
 @pytest.mark.parametrize("name, n_words, greeting", [
