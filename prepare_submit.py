@@ -196,6 +196,8 @@ def main(argv: list[str] | None = None) -> int:
             problems = check(Path(args.what).read_bytes(), args.source)
         else:
             problems = build(name, args.source)
+    except KeyboardInterrupt:
+        return fail("prepare_submit.py", "interrupted", 130)
     except (OSError, InputError) as error:
         return fail("prepare_submit.py", error)
     if missing := [part for part in DATA if not find(part, args.source).exists()]:

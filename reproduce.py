@@ -253,7 +253,7 @@ def write_results(plan: Plan) -> None:
         name = DEMO_DATA[dataset] if plan.is_demo else dataset.upper()
         for index, split in enumerate(SPLITS):
             shares = [result[index] for result in results]
-            verdict = "–––" if plan.is_demo else compare(f"{dataset}-{option}", index, shares)
+            verdict = ["–"] * 3 if plan.is_demo else compare(f"{dataset}-{option}", index, shares)
             cells = (JOBS[option], f"{name} {split}", len(shares), measured(shares), *verdict)
             lines.append(f"| {' | '.join(map(str, cells))} |")
     with atomic_write(str(plan.home / "results.md"), "w") as file:
@@ -279,6 +279,23 @@ def compare(task: str, index: int, shares: list[float]) -> tuple[str, str, str]:
     if task.startswith("cfimdb") and SPLITS[index] == "test":
         verdict = "not comparable"
     return published, f"{apart / deviation:+.1f}", verdict
+
+
+def lay_out_demo(plan: Plan) -> None:
+    """Copy the embedded files to where a submission's check looks, under the official names."""
+    (plan.home / "data").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HERE / "demo/sanity_check.data", plan.home / "sanity_check.data")
+    for dataset, stem in DEMO_DATA.items():
+        for path in (HERE / "demo").glob(f"{stem}-*"):
+            shutil.copyfile(path, plan.home / "data" / path.name.replace(stem, dataset))
+
+
+def check_inputs(runs: list[Run]) -> None:
+    """Raise InputError, naming all files that the runs need and that are not there."""
+    needed = {path for run in runs for path in run.files().values()}
+    if missing := sorted(str(path) for path in needed if not path.is_file()):
+        raise InputError(f"missing: {', '.join(missing)}; `bash setup.sh` fetches the official "
+                         "files, and --demo does without them")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -316,23 +333,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f"the results are in {plan.home / 'results.md'}; to hand in:\n"
           f"python prepare_submit.py SURNAME1_SURNAME2 --from {plan.home}")
     return 0
-
-
-def lay_out_demo(plan: Plan) -> None:
-    """Copy the embedded files to where a submission's check looks, under the official names."""
-    (plan.home / "data").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(HERE / "demo/sanity_check.data", plan.home / "sanity_check.data")
-    for dataset, stem in DEMO_DATA.items():
-        for path in (HERE / "demo").glob(f"{stem}-*"):
-            shutil.copyfile(path, plan.home / "data" / path.name.replace(stem, dataset))
-
-
-def check_inputs(runs: list[Run]) -> None:
-    """Raise InputError, naming all files that the runs need and that are not there."""
-    needed = {path for run in runs for path in run.files().values()}
-    if missing := sorted(str(path) for path in needed if not path.is_file()):
-        raise InputError(f"missing: {', '.join(missing)}; `bash setup.sh` fetches the official "
-                         "files, and --demo does without them")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         cases = read_cases(reference)
         print(f"Checking {checkpoint} against {reference}")
         results = [deviation(model, case) for case in cases]
+    except KeyboardInterrupt:
+        return fail("sanity_check.py", "interrupted", 130)
     except (OSError, CheckpointError, InputError) as error:
         return fail("sanity_check.py: nothing was compared", error)
     agree = all(within for _, within in results)
