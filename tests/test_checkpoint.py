@@ -112,13 +112,6 @@ def test_further_model_args_are_kept_and_named_in_one_line(
     assert path.name in notice and notice.endswith(": 'rope_theta', 'norm_eps'\n")
 
 
-def test_loading_draws_no_random_numbers(small_checkpoint):
-    """None for weights that the file overwrites, and none that shift a seeded run."""
-    before = torch.get_rng_state()
-    load_pretrained(small_checkpoint)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 # What is refused: the tensors
 
 

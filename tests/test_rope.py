@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import reference
-from rope import apply_rotary_emb, precompute_freqs_cis, reshape_for_broadcast
+from rope import apply_rotary_emb, reshape_for_broadcast
 
 
 def seeded(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -58,11 +58,3 @@ def test_half_precision_is_computed_in_float32(dtype):
 def test_impossible_shapes_are_refused(q_len, seqlen, width):
     with pytest.raises(ValueError):
         apply_rotary_emb(seeded(1, q_len, 1, width), seeded(1, seqlen, 1, width), width, 8)
-
-
-def test_layers_and_calls_share_one_table():
-    precompute_freqs_cis.cache_clear()
-    for seqlen in (3, 5, 5, 4):  # all within max_seq_len
-        x = torch.ones(1, seqlen, 2, 4)
-        apply_rotary_emb(x, x, 4, 8)
-    assert precompute_freqs_cis.cache_info().misses == 1
