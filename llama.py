@@ -299,8 +299,11 @@ def load_pretrained(checkpoint: str) -> Llama:
         print(f"{checkpoint}: model_args has keys that this model does not use: "
               f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
+        config = LlamaConfig(**saved["model_args"])
+        if config.n_layers > (count := len(saved["model"])):  # without this, layers without end
+            raise ValueError(f"{count} tensors cannot be {config.n_layers} layers")
         with torch.device("meta"):  # shapes only: the weights come from the file
-            model = Llama(LlamaConfig(**saved["model_args"]))
+            model = Llama(config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{checkpoint}: model_args describes no model: {error!s:.200}") from error

@@ -47,11 +47,11 @@ make_environment() {
     # An environment made by uv has no pip.
     "$python" -m pip -V >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || true
     if $cpu; then
-        "$python" -m pip install --quiet --retries 1 --no-deps "${PACKAGES[0]}" \
+        "$python" -m pip install --quiet --no-user --retries 1 --no-deps "${PACKAGES[0]}" \
             --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
             printf 'no CPU build available: installing the default one\n'
     fi
-    if ! "$python" -m pip install --quiet --disable-pip-version-check "${PACKAGES[@]}"; then
+    if ! "$python" -m pip install --quiet --no-user --disable-pip-version-check "${PACKAGES[@]}"; then
         $new || rm "$UNFINISHED" # what was there before still works
         die "pip could not install the packages, see above; they exist for Python 3.10 to 3.14"
     fi
@@ -72,6 +72,7 @@ while [[ ${1:-} == -* ]]; do
     esac
     shift
 done
+unset CDPATH # with which cd prints
 if [ -d "${MINI_LLAMA_MIRROR:-}" ]; then MINI_LLAMA_MIRROR=$(cd "$MINI_LLAMA_MIRROR" && pwd); fi
 cd -P "$(dirname "$0")"
 PATH=${PATH//"$PWD/.setup/bin:"/} # of a set-up that this one runs in
@@ -171,14 +172,15 @@ if missing:
     print("missing: download them to these places in this folder, or set MINI_LLAMA_MIRROR")
     print(*(f"  {path} from {SOURCES[path][0]}" for path in missing), sep="\n")
     if os.path.isfile("demo/stories.pt"):
-        print("without the checkpoint, or all data, the small ones in demo/ take their place")
+        print("where the checkpoint or all data are missing, small ones in demo/ take their place")
 sys.exit(bool(wrong + missing) and sys.argv[1] == "true")
 PYTHON
 
 if [ $# -gt 0 ]; then
     # The command finds `python` also where Python is installed as python3 alone.
-    printf '#!/usr/bin/env bash\nexec %q "$@"\n' "$python" >.setup/bin/python
-    chmod +x .setup/bin/python
+    printf '#!/usr/bin/env bash\nexec %q "$@"\n' "$python" >.setup/new
+    chmod +x .setup/new
+    mv -f .setup/new .setup/bin/python # in one step: another command may be starting it
     PATH="$PWD/.setup/bin:$(dirname "$python"):$PATH"
     exec "$@"
 fi

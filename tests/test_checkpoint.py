@@ -157,6 +157,7 @@ def test_biases_of_another_shape_or_without_the_others_are_named(tmp_path):
     *((key, value, "model_args describes no model") for key, value in [
         ("n_layers", "2"), ("dim", [24]), ("n_heads", None), ("n_kv_heads", 3),
         ("dropout", torch.tensor(0.1)), ("dim", 8 * 10**15)]),
+    ("n_layers", 10**9, "20 tensors cannot be 1000000000 layers"),
     ("n_layers", 3, "layers.2.ffn_norm.weight"), ("n_layers", 1, "layers.1.ffn_norm.weight"),
     ("vocab_size", 62, EMBEDDING), ("multiple_of", 32, "layers.0.feed_forward.w1.weight")], ids=str)
 def test_model_args_of_no_model_or_another_are_refused(small_checkpoint, key, value, said):

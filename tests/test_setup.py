@@ -114,7 +114,8 @@ def test_a_wrong_download_is_never_put_in_place_and_a_wrong_file_left_alone(
 
     write(folder, {SST: b"mine"})
     write(mirror, {**LABELS, "stories42M.pt": model})
-    run = set_up("--require-official", MINI_LLAMA_MIRROR=mirror)
+    # Where CDPATH is set, cd prints the folder.
+    run = set_up("--require-official", MINI_LLAMA_MIRROR=mirror.name, CDPATH=mirror.parent)
     assert f"wrong, but left as they are: {SST}; move them away" in run.stdout
     assert run.returncode == 1 and (folder / SST).read_bytes() == b"mine"
     assert checkpoint.read_bytes() == model
@@ -144,7 +145,8 @@ def tools(tmp_path: Path) -> Path:
     """A folder for PATH: what set-up needs, and as python3 one with the standard library alone."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("bash", "cat", "chmod", "dirname", "env", "mkdir", "rm", "sh"):
+    for tool in ("bash", "cat", "chmod", "dirname", "env", "mkdir", "mv", "rm",
+                 "sh"):
         (tools / tool).symlink_to(shutil.which(tool))
     script(tools / "python3", f'exec "{sys._base_executable}" -S "$@"')
     return tools
