@@ -53,6 +53,10 @@ class LlamaConfig:
             setattr(self, name, value)
         self._check()
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"LlamaConfig({values})"
+
     def _check(self) -> None:
         for name in ("vocab_size", "dim", "n_layers", "n_heads", "n_kv_heads", "max_seq_len",
                      "multiple_of", "hidden_dim"):

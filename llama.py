@@ -157,20 +157,21 @@ class Llama(LlamaPreTrainedModel):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         self.params = config
-        self.tok_embeddings = nn.Embedding.from_pretrained(  # nn.Embedding itself draws at random
-            torch.empty(config.vocab_size, config.dim), freeze=False)
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(LlamaLayer(i, config) for i in range(config.n_layers))
         self.norm = LayerNorm(config.dim, config.layer_norm_eps)
         self.output = nn.Linear(config.dim, config.vocab_size, bias=False)
         self.output.weight = self.tok_embeddings.weight  # tied (Press & Wolf 2017)
-        if self.output.weight.is_meta:  # shapes only: PyTorch takes a second to draw nothing
-            return
         self.init_weights()
-        # Smaller with depth, as in GPT-2; that it is w3 rather than w2 is llama2.c's choice.
+
+    def init_weights(self) -> None:
+        """Draw all weights anew; smaller with depth where a layer adds to the residual stream."""
+        super().init_weights()
         for name, parameter in self.named_parameters():
+            # As in GPT-2; that it is w3 rather than w2 is llama2.c's choice.
             if name.endswith(("w3.weight", "compute_output.weight")):
-                nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * config.n_layers))
+                nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * self.n_layers))
 
     def forward(
         self, tokens: torch.Tensor, targets: torch.Tensor | None = None, last_only: bool = False
@@ -248,34 +249,7 @@ LLAMA2C_NAMES = {".wq.": ".compute_query.", ".wk.": ".compute_key.",
                  ".wv.": ".compute_value.", ".wo.": ".compute_output."}
 
 
-class CheckpointError(ValueError):
-    """A file does not hold what is to be loaded from it; the message says so in one line."""
-
-
-def load_file(path: str) -> Any:
-    """Load an untrusted file of `torch.save` onto the CPU, without executing what it contains.
-
-    Raises:
-        OSError: it cannot be read.
-        CheckpointError: it is damaged, or holds more than tensors, containers, numbers and texts.
-    """
-    try:
-        if zipfile.is_zipfile(path):  # torch.save's format since PyTorch 1.6
-            with zipfile.ZipFile(path) as archive:
-                # torch.load skips the checksums: a flipped bit would become a wrong weight.
-                if damaged := archive.testzip():
-                    raise ValueError(f"wrong checksum of {damaged}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file provokes in zipfile, pickle or PyTorch
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # it cannot be opened; PyTorch's errors about truncated files have no file name
-        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
-        raise CheckpointError(f"{path}: damaged, cut short, or not a plain PyTorch file "
-                              f"({reason:.200}); replace it") from error
-
-
+# The loader and its checks stand in this file since they travel with it: courses collect it alone.
 def load_pretrained(checkpoint: str) -> Llama:
     """Load a checkpoint onto the CPU, in float32 and in evaluation mode.
 
@@ -284,70 +258,78 @@ def load_pretrained(checkpoint: str) -> Llama:
             and `model_args` (keyword arguments of `LlamaConfig`).
     Raises:
         OSError: it cannot be read.
-        CheckpointError: it is damaged, not a checkpoint, or its tensors are not those of the model.
+        ValueError: it is damaged, not a checkpoint, or its tensors are not those of the model.
     """
-    saved = load_file(checkpoint)
+    saved = read_file(checkpoint)
     if isinstance(saved, dict) and "model_config" in saved:
-        raise CheckpointError(f"{checkpoint}: a trained classifier, not a language model; name the "
-                              "checkpoint that it was trained from")
+        raise ValueError(f"{checkpoint}: a trained classifier, not a language model; name the "
+                         "checkpoint that it was trained from")
     if not isinstance(saved, dict) or not all(
             isinstance(saved.get(part), dict) for part in ("model", "model_args")):
-        raise CheckpointError(f"{checkpoint}: not a checkpoint; it must hold a dict with `model` "
-                              "(a state dict) and `model_args`")
-    used = {*vars(LlamaConfig()), "causal"}
-    if unused := [key for key in saved["model_args"] if key not in used]:
+        raise ValueError(f"{checkpoint}: not a checkpoint; it must contain two dicts, `model` (the "
+                         "tensors) and `model_args`")
+    known = {*vars(LlamaConfig()), "causal"}
+    if unused := [key for key in saved["model_args"] if key not in known]:
         print(f"{checkpoint}: model_args has keys that this model does not use: "
               f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
         config = LlamaConfig(**saved["model_args"])
-        if config.n_layers > (count := len(saved["model"])):  # without this, layers without end
-            raise ValueError(f"{count} tensors cannot be {config.n_layers} layers")
-        with torch.device("meta"):  # shapes only: the weights come from the file
-            model = Llama(config)
+        if config.n_layers > len(saved["model"]):  # else a bad file could request millions
+            raise ValueError(f"n_layers={config.n_layers}, with fewer tensors")
+        model = Llama(config)
+        model.load_state_dict(weights_for(model, saved["model"]))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{checkpoint}: model_args describes no model: {error!s:.200}") from error
-    load_weights(model, saved["model"], checkpoint)
+        if "DefaultCPUAllocator" in str(error):  # out of memory
+            raise
+        problems = "; ".join(line.strip() for line in str(error).split("\n"))
+        raise ValueError(f"{checkpoint}: does not fit this model: {problems}; use another "
+                         "checkpoint, or download it again") from error
     return model.eval()
 
 
-def load_weights(model: Llama, saved: dict[str, torch.Tensor], where: str) -> None:
-    """Make the tensors of a checkpoint the parameters of `model`, all of them or none."""
+def read_file(path: str) -> Any:
+    """Read an untrusted file of `torch.save` onto the CPU, without executing what it contains."""
+    try:
+        if zipfile.is_zipfile(path):  # torch.save's format since PyTorch 1.6
+            with zipfile.ZipFile(path) as archive:
+                # torch.load skips the checksums: a flipped bit would become a wrong weight.
+                for member in archive.infolist():
+                    if member.CRC:  # 0: saved without checksums
+                        archive.read(member)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage provokes anything in zipfile, pickle and PyTorch
+        if isinstance(error, OSError) and error.errno:
+            error.filename = error.filename or path
+            raise
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            raise
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise ValueError(f"{path}: damaged, cut short, or not a plain PyTorch file "
+                         f"({reason:.200}); replace it") from error
+
+
+def weights_for(model: Llama, saved: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under the model's names; ValueError where one cannot be used."""
+    # Checkpoints of RMSNorm models have no biases, which stay zero.
+    biases = {name: bias for name, bias in model.state_dict().items() if name.endswith("norm.bias")}
     weights = {}
     for name, tensor in saved.items():
         name = str(name).removeprefix("_orig_mod.")
         for theirs, ours in LLAMA2C_NAMES.items():
             name = name.replace(theirs, ours)
         if name in weights:
-            raise CheckpointError(f"{where}: two tensors for {name}")
-        if name not in ("freqs_cos", "freqs_sin"):  # llama2.c's buffers
-            weights[name] = to_weight(tensor, f"{where}: {name}")
-    embedding, output = "tok_embeddings.weight", "output.weight"
-    if embedding in weights or output in weights:
-        weights.setdefault(embedding, weights.get(output))
-        weights.setdefault(output, weights[embedding])
-        if not torch.equal(weights[embedding], weights[output]):
-            raise CheckpointError(f"{where}: {output} differs from {embedding}; this model has one "
-                                  "parameter for both")
-    # Checkpoints of RMSNorm models have no biases. Some without the others would be damage.
-    biases = {name: torch.zeros(parameter.shape, device="cpu")
-              for name, parameter in model.named_parameters() if name.endswith("norm.bias")}
-    if biases.keys().isdisjoint(weights):
-        weights |= biases
-    try:
-        model.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        problems = "; ".join(line.strip() for line in str(error).split("\n")[1:])
-        raise CheckpointError(f"{where}: does not fit the model: {problems}") from error
-    model.output.weight = model.tok_embeddings.weight
-
-
-def to_weight(tensor: Any, where: str) -> torch.Tensor:
-    """Copy a tensor from a file as contiguous float32 that shares its memory with no other."""
-    if not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
-            and tensor.layout == torch.strided and not tensor.is_meta):
-        raise CheckpointError(f"{where}: not a dense floating-point tensor")
-    weight = tensor.detach().to(torch.float32, copy=True).contiguous()
-    if not weight.isfinite().all():
-        raise CheckpointError(f"{where}: contains NaN or infinity")
-    return weight
+            raise ValueError(f"two tensors for {name}")
+        if name in ("freqs_cos", "freqs_sin"):  # llama2.c's buffers
+            continue
+        if not (isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
+                and tensor.layout == torch.strided and tensor.isfinite().all()):
+            raise ValueError(f"{name} is not a dense tensor of finite floating-point numbers")
+        weights[name] = tensor
+    tied = ("tok_embeddings.weight", "output.weight")
+    copies = [weights[name] for name in tied if name in weights]
+    if len(copies) == 2 and not torch.equal(*copies):
+        raise ValueError(f"{tied[1]} differs from {tied[0]}; this model has one parameter for both")
+    weights |= dict.fromkeys(tied, copies[0]) if copies else {}
+    return weights if biases.keys() & weights.keys() else weights | biases

@@ -1,6 +1,5 @@
 """LoRA: low-rank adaptation (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -32,10 +31,11 @@ class LoRALayer(nn.Module):
         self.was_trained = {
             name: p.requires_grad for name, p in original_layer.named_parameters()}
         self.original_layer = original_layer.requires_grad_(False)
-        weight = original_layer.weight
-        self.lora_A = nn.Parameter(weight.new_empty(rank, original_layer.in_features))
-        self.lora_B = nn.Parameter(weight.new_zeros(original_layer.out_features, rank))
-        nn.init.normal_(self.lora_A, std=0.02)
+        # Drawn as in the course's program: in float32, by the CPU's generator.
+        lora_A = torch.randn(rank, original_layer.in_features) * 0.02
+        self.lora_A = nn.Parameter(lora_A.to(original_layer.weight))
+        self.lora_B = nn.Parameter(
+            original_layer.weight.new_zeros(original_layer.out_features, rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in_features) to (…, out_features)."""
@@ -44,11 +44,14 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
-        """Fold (alpha / rank) B A into the original layer; return that, as trainable as before."""
-        self.original_layer.weight += self.scaling * self.lora_B @ self.lora_A
-        for name, parameter in self.original_layer.named_parameters():
+        """A linear layer with (alpha / rank) B A folded into it, as trainable as the original."""
+        original = self.original_layer
+        layer = nn.Linear(original.in_features, original.out_features, original.bias is not None)
+        layer.to(original.weight).load_state_dict(original.state_dict())
+        layer.weight += self.scaling * self.lora_B @ self.lora_A
+        for name, parameter in layer.named_parameters():
             parameter.requires_grad_(self.was_trained[name])
-        return self.original_layer
+        return layer.train(self.training)
 
 
 def apply_lora(
@@ -82,12 +85,6 @@ def merge_lora_weights(model: nn.Module) -> nn.Module:
             if isinstance(child, LoRALayer):
                 setattr(module, name, child.merge())
     return model
-
-
-def merged_copy(model: nn.Module) -> nn.Module:
-    """A merged copy of a model that has LoRA layers, or else the model itself."""
-    has_lora = any(isinstance(module, LoRALayer) for module in model.modules())
-    return merge_lora_weights(copy.deepcopy(model)) if has_lora else model
 
 
 def count_lora_parameters(model: nn.Module) -> tuple[int, int, float]:

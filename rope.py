@@ -23,18 +23,18 @@ def reshape_for_broadcast(freqs_cis: torch.Tensor, x: torch.Tensor) -> torch.Ten
 
 @lru_cache(maxsize=16)
 def precompute_freqs_cis(
-    head_dim: int, length: int, theta: float, device: torch.device
+    head_dim: int, seqlen: int, theta: float, device: torch.device
 ) -> torch.Tensor:
     """exp(1j * position * theta**(-2i/head_dim)), RoFormer's equations 13 and 15.
 
-    Cached, since every layer of every forward pass needs the same table.
+    Cached, since every layer of a forward pass needs the same table.
 
     Returns:
-        (length, head_dim / 2), complex64.
+        (seqlen, head_dim / 2), complex64.
     """
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         pairs = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32)
-        positions = torch.arange(length, device=device, dtype=torch.float32)
+        positions = torch.arange(seqlen, device=device, dtype=torch.float32)
         angles = torch.outer(positions, theta ** (-pairs / head_dim))
         return torch.polar(torch.ones_like(angles), angles)
 
@@ -70,7 +70,7 @@ def apply_rotary_emb(
         query: (bs, q_len, n_heads, head_dim). With q_len < seqlen these are the last positions.
         key: (bs, seqlen, n_kv_heads, head_dim), positions 0 … seqlen - 1.
         head_dim: width of a head, even.
-        max_seq_len: the table is made for this many positions, or for seqlen if that is more.
+        max_seq_len: not used; the table has the positions that occur, however many they are.
         theta: base of the frequencies.
     Returns:
         The rotated query and key, in their shapes and dtypes.
@@ -80,6 +80,7 @@ def apply_rotary_emb(
     q_len, seqlen = query.shape[1], key.shape[1]
     if head_dim % 2 or q_len > seqlen:
         raise ValueError(f"cannot rotate {q_len} queries and {seqlen} keys of width {head_dim}")
-    freqs_cis = precompute_freqs_cis(head_dim, max(seqlen, max_seq_len), theta, key.device)
-    freqs_cis = freqs_cis[:seqlen]
+    freqs_cis = precompute_freqs_cis(head_dim, seqlen, theta, key.device)
+    if type(freqs_cis) is not torch.Tensor:  # a tracer's, such as torch.export's: of no use later
+        precompute_freqs_cis.cache_clear()
     return rotate(query, freqs_cis[seqlen - q_len:]), rotate(key, freqs_cis)

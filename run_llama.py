@@ -4,6 +4,7 @@
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ import random
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,58 +26,47 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+import utils
 from classifier import LlamaEmbeddingClassifier, LlamaZeroShotClassifier
-from llama import CheckpointError, Llama, load_file, load_pretrained
-from lora import apply_lora, count_lora_parameters, merged_copy
+from llama import load_pretrained
+from lora import apply_lora, count_lora_parameters, merge_lora_weights
 from optimizer import AdamW
 from tokenizer import TOKENIZER_MODEL, Tokenizer
-from utils import (
-    SEPARATOR,
-    InputError,
-    Parser,
-    atomic_write,
-    beside,
-    check_writable,
-    checked,
-    configure_stdout,
-    fail,
-    pick_device,
-    positive_int,
-    positive_number,
-    prefer_onednn,
-    progress,
-    read_examples,
-    read_label_names,
-    save_file,
-)
+from utils import KIND, PROMPT, InputError, checked, progress
 
-PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
-          "succeeds in animating a creature assembled from")
 PLACEHOLDER = -1  # the label of sentences whose label is not public
-KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}  # in output names
 DEMO = Path(__file__).parent / "demo"
-EMBEDDED = {"pretrained_model_path": "stories.pt", "train": "reviews2-train.txt",
-            "dev": "reviews2-dev.txt", "test": "reviews2-test.txt",
-            "label_names": "reviews2-label-mapping.json"}  # input files, by their options
+EMBEDDED = {  # official files, and what in demo/ takes their place where none of them is here
+    "model": {"stories42M.pt": "stories.pt"},
+    "data": {"data/cfimdb-train.txt": "reviews2-train.txt",
+             "data/cfimdb-dev.txt": "reviews2-dev.txt",
+             "data/cfimdb-test.txt": "reviews2-test.txt",
+             "data/cfimdb-label-mapping.json": "reviews2-label-mapping.json"},
+}
+
+
+class TrainingDiverged(InputError):
+    """The loss or a parameter is no longer a finite number."""
+
+    status = 1
 
 
 # ---------------------------------------------------------------------------------- command line
 
 def get_args(argv: list[str] | None = None) -> Namespace:
     """Parse the command line (default: `sys.argv`)."""
-    parser = Parser(prog="run_llama.py", description=__doc__.split("\n")[0], allow_abbrev=False,
-                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = utils.Parser(
+        prog="run_llama.py", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Continue a story, or classify sentences in one of three ways.")
     add = parser.add_argument_group("the job").add_argument
     add("--option", choices=("generate", *KIND), default="generate", help="what to do")
     add("--use_gpu", action="store_true", help="run on CUDA rather than on the CPU")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32",
-        help="of matrix products; weights and optimizer stay float32")
     add("--seed", type=checked(int, lambda n: 0 <= n < 2**32, "32-bit unsigned integer"),
         default=1337, help="seed of all random number generators")
     add("--pretrained-model-path", default="stories42M.pt", metavar="FILE", help="checkpoint")
     add("--tokenizer", metavar="FILE", help="SentencePiece model; None: tokenizer.model beside the "
         "checkpoint, or else in this folder")
-    add("--max_sentence_len", type=positive_int, help="cut sentences to this many tokens")
+    add("--max_sentence_len", type=utils.positive_int, help="cut sentences to this many tokens")
 
     add = parser.add_argument_group("generate").add_argument
     add("--prompt", type=checked(str, lambda text: text.encode() or True, "UTF-8 text"),
@@ -86,22 +77,24 @@ def get_args(argv: list[str] | None = None) -> Namespace:
         metavar="FILE", help="the sampled story")
 
     add = parser.add_argument_group("data, for prompt, finetune and lora").add_argument
-    for split in ("train", "dev", "test"):
-        add(f"--{split}", default=f"data/cfimdb-{split}.txt", metavar="FILE",
-            help="labelled sentences")
+    add("--train", default="data/cfimdb-train.txt", metavar="FILE", help="labelled sentences")
+    add("--dev", default="data/cfimdb-dev.txt", metavar="FILE", help="labelled sentences")
+    add("--test", default="data/cfimdb-test.txt", metavar="FILE", help="labelled sentences")
     add("--label-names", default="data/cfimdb-label-mapping.json", metavar="FILE",
         help="names of the labels, for prompt")
-    for split in ("dev", "test"):
-        add(f"--{split}_out", default=f"cfimdb-{split}-prompting-output.txt", metavar="FILE",
-            help=f"predictions; must end in {split}-{{{','.join(KIND.values())}}}-output.txt")
-    add("--batch_size", type=positive_int, default=8, help="sentences per batch")
+    kinds = f"{{{','.join(KIND.values())}}}"
+    add("--dev_out", default="cfimdb-dev-prompting-output.txt", metavar="FILE",
+        help=f"predictions; must end in dev-{kinds}-output.txt")
+    add("--test_out", default="cfimdb-test-prompting-output.txt", metavar="FILE",
+        help=f"predictions; must end in test-{kinds}-output.txt")
+    add("--batch_size", type=utils.positive_int, default=8, help="sentences per batch")
 
     add = parser.add_argument_group("finetune and lora").add_argument
-    add("--epochs", type=positive_int, default=5, help="passes over the training data")
-    add("--lr", type=positive_number, default=2e-5, help="learning rate")
+    add("--epochs", type=utils.positive_int, default=5, help="passes over the training data")
+    add("--lr", type=utils.positive_number, default=2e-5, help="learning rate")
     add("--hidden_dropout_prob", type=checked(float, lambda p: 0 <= p < 1, "probability below 1"),
         default=0.3, help="dropout before the classifier layer")
-    add("--lora_rank", type=positive_int, default=4, help="rank of the LoRA matrices")
+    add("--lora_rank", type=utils.positive_int, default=4, help="rank of the LoRA matrices")
     add("--lora_alpha", type=checked(float, math.isfinite, "finite number"), default=1.0,
         help="scale of the LoRA update, divided by the rank")
     add("--resume", action="store_true",
@@ -109,50 +102,55 @@ def get_args(argv: list[str] | None = None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def prepare(args: Namespace) -> Namespace:
+def prepare(
+    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = (),
+    **more: str,
+) -> Namespace:
     """Complete the options of a job, and check before the work that its outputs can be written.
 
-    Options that the assignment lacks get their defaults; `filepath` is where the model is saved.
+    Args:
+        job: what `--option` calls it; `args.option` may be anything.
+        reads: options that name its data files.
+        writes: options, or what is added here, that name its outputs.
+        more: further attributes of the result.
+    Returns:
+        A copy of `args` with defaults for missing options, the `device`, and the paths `filepath`,
+        of the trained model, and `state`, which --resume continues from.
     """
-    args = Namespace(**vars(get_args([])) | vars(args))
-    args.filepath = getattr(args, "filepath", f"{args.option}-{args.epochs}-{args.lr}.pt")
-    args.device = pick_device(args.use_gpu, args.dtype)
+    args = Namespace(**vars(get_args([])) | vars(args) | more | {"option": job})
+    args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
+    args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out tells runs apart
+    args.device = pick_device(args.use_gpu)
     use_embedded(args, "model", ["pretrained_model_path"])
-    if args.option != "generate":
-        use_embedded(args, "data", ["train", "dev", "test", "label_names"])
-    args.tokenizer = args.tokenizer or beside(args.pretrained_model_path, TOKENIZER_MODEL)
-    outputs = [args.generated_sentence_low_temp_out, args.generated_sentence_high_temp_out]
-    if args.option != "generate":
-        outputs = [args.dev_out, args.test_out]
-        for split, name in zip(("dev", "test"), outputs):
-            ending = f"{split}-{KIND[args.option]}-output.txt"
-            if not name.endswith(ending):
-                raise InputError(f"--{split}_out {name}: with --option {args.option} the name must "
-                                 f"end in {ending}")
-    if args.option in ("finetune", "lora"):
-        outputs += [args.filepath, resume_path(args)]
-    taken = {os.path.realpath(getattr(args, name)) for name in (*EMBEDDED, "tokenizer")}
-    for name in outputs:
-        if os.path.realpath(name) in taken:
-            raise InputError(f"{name}: is an input or another output of this run; choose another")
-        taken.add(os.path.realpath(name))
-        check_writable(name)
+    if reads:
+        use_embedded(args, "data", reads)
+        import sklearn.metrics  # noqa: F401  (if it cannot be imported, now rather than later)
+    args.tokenizer = args.tokenizer or utils.beside(args.pretrained_model_path, TOKENIZER_MODEL)
+    taken = {os.path.realpath(getattr(args, name))
+             for name in ("pretrained_model_path", "tokenizer", *reads)}
+    for name in writes:
+        path, split = getattr(args, name), name.removesuffix("_out")
+        if split in ("dev", "test") and not path.endswith(f"{split}-{KIND[job]}-output.txt"):
+            raise InputError(f"--{name} {path}: for this job, {job}, the name must end in "
+                             f"{split}-{KIND[job]}-output.txt")
+        if os.path.realpath(path) in taken:
+            raise InputError(f"{path}: is an input or another output of this run; choose another")
+        taken.add(os.path.realpath(path))
+        utils.check_writable(path)
     return args
 
 
-def use_embedded(args: Namespace, what: str, names: list[str]) -> None:
-    """If these files are the defaults and none of them exists, use the embedded ones, and warn."""
-    paths, defaults = ([getattr(a, name) for name in names] for a in (args, get_args([])))
-    if paths == defaults and not any(map(os.path.exists, paths)) and DEMO.is_dir():
-        vars(args).update({name: str(DEMO / EMBEDDED[name]) for name in names})
-        print(f"*** WARNING: {paths[0]} is not here: using the small embedded {what}, "
-              f"{getattr(args, names[0])}. The published results do not apply to it.\n"
+def use_embedded(args: Namespace, what: str, options: Iterable[str]) -> None:
+    """Where these options are the defaults and no such file is here, use demo/, and warn."""
+    paths = {option: getattr(args, option) for option in options}
+    embedded = EMBEDDED[what]
+    if embedded.keys() >= set(paths.values()) and not any(map(os.path.exists, embedded)) \
+            and DEMO.is_dir():
+        vars(args).update({name: str(DEMO / embedded[path]) for name, path in paths.items()})
+        name, path = next(iter(paths.items()))
+        print(f"*** WARNING: {path} is not here: using the small embedded {what}, "
+              f"{getattr(args, name)}. The published results do not apply to it.\n"
               "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
-
-
-def resume_path(args: Namespace) -> str:
-    """The file that --resume continues from, named for the dev output, which tells runs apart."""
-    return f"{args.dev_out.removesuffix('.txt')}.resume.pt"
 
 
 # ------------------------------------------------------------------------------------------- data
@@ -161,13 +159,11 @@ Row = tuple[str, int, list[int]]  # a sentence, its label and its token ids
 
 
 class Data(NamedTuple):
-    """What a job reads before its first step."""
+    """A tokenizer, and the splits of a data set that it has tokenized."""
 
     tokenizer: Tokenizer
     num_labels: int
-    train: list[Row]
-    dev: list[Row]
-    test: list[Row]
+    rows: dict[str, list[Row]]  # by "train", "dev" and "test"
 
 
 def create_data(
@@ -187,7 +183,7 @@ def create_data(
     ending = tokenizer.sp_model.encode(prompt_suffix) if prompt_suffix else []
     ending += [tokenizer.eos_id] * eos
     rows = []
-    for label, sentence in read_examples(filename):
+    for label, sentence in utils.read_examples(filename):
         sentence = sentence.lower() if lower else sentence
         ids = tokenizer.encode(sentence, bos=True, eos=False) + ending
         rows.append((f"{sentence} {prompt_suffix}" if prompt_suffix else sentence, label, ids))
@@ -199,6 +195,7 @@ class LlamaDataset(Dataset):
     """Rows of `create_data`, and how they become batches.
 
     Args:
+        dataset: rows; those without token ids are encoded from their sentences.
         eos: whether the rows of a batch end in `</s>`, whether or not those of `dataset` do.
         tokenizer: default: the one that `args` names, or else `tokenizer.model`.
     """
@@ -221,7 +218,9 @@ class LlamaDataset(Dataset):
         """Token ids (bs, longest of the rows), right-padded; labels (bs,); sentences."""
         sents, labels, token_ids = zip(*rows)
         eos = [self.tokenizer.eos_id]
-        plain = [ids[:-1] if ids[-1:] == eos else ids for ids in token_ids]
+        encoded = [ids or self.tokenizer.encode(sentence, bos=True, eos=False)
+                   for sentence, ids in zip(sents, token_ids)]
+        plain = [ids[:-1] if ids[-1:] == eos else ids for ids in encoded]
         padded = pad_sequence(
             [torch.tensor(ids + eos * self.eos, dtype=torch.long) for ids in plain],
             batch_first=True, padding_value=self.tokenizer.pad_id)
@@ -232,40 +231,82 @@ class LlamaDataset(Dataset):
         return dict(zip(("token_ids", "labels", "sents"), self.pad_data(rows)))
 
 
-def load_data(args: Namespace, prompt_suffix: str | None = None) -> Data:
-    """Read and tokenize all three splits, each sentence once, and check the labels."""
+def load_data(
+    args: Namespace, splits: Iterable[str], num_labels: int = 0, prompt_suffix: str | None = None
+) -> Data:
+    """Read and tokenize splits, each sentence once, and check their labels.
+
+    `num_labels` is that of the training data where they are among the splits.
+    """
     tokenizer = Tokenizer(args.max_sentence_len, args.tokenizer)
-    train, num_labels = create_data(args.train, tokenizer, "train", eos=False)
-    dev, test = (create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
-                 for path in (args.dev, args.test))
-    for path, rows in ((args.train, train), (args.dev, dev), (args.test, test)):
-        lowest = 0 if path == args.train else PLACEHOLDER
+    data = {}
+    for split in splits:
+        path, lowest = getattr(args, split), PLACEHOLDER
+        if split == "train":
+            rows, num_labels = create_data(path, tokenizer, "train", eos=False)
+            lowest = 0
+        else:
+            rows = create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
         for line, (_, label, _) in enumerate(rows, start=1):
             if not lowest <= label < num_labels:
                 raise InputError(f"{path}, line {line}: label {label} is not from 0 to "
-                                 f"{num_labels - 1}; {args.train} has {num_labels} labels")
-    return Data(tokenizer, num_labels, train, dev, test)
+                                 f"{num_labels - 1}; the training data have {num_labels} labels")
+        data[split] = rows
+    return Data(tokenizer, num_labels, data)
 
 
-def make_loader(
-    rows: list[Row], args: Namespace, tokenizer: Tokenizer, shuffle: bool = False
-) -> DataLoader:
+def make_loader(args: Namespace, data: Data, split: str, shuffle: bool = False) -> DataLoader:
     """Batches of `--batch_size` rows."""
-    dataset = LlamaDataset(rows, args, tokenizer=tokenizer)
+    dataset = LlamaDataset(data.rows[split], args, tokenizer=data.tokenizer)
     return DataLoader(dataset, args.batch_size, shuffle, collate_fn=dataset.collate_fn)
 
 
-# ---------------------------------------------------------------------------------- what jobs share
+# ------------------------------------------------------------------------------ device and model
 
 def seed_everything(seed: int = 11711) -> None:
     """Seed Python's, NumPy's and PyTorch's global generators, CUDA's included."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
-def to_device(model: nn.Module, args: Namespace, tokenizer: Tokenizer) -> nn.Module:
-    """Move a model to the device of the job; refuse one without embeddings for all tokens."""
+def pick_device(use_gpu: bool) -> torch.device:
+    """The CPU or, if asked for, CUDA, configured as in the reference; InputError without CUDA."""
+    if not use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
+                         "the CPU, or install a CUDA build of PyTorch and its driver")
+    torch.set_float32_matmul_precision("high")  # TF32, as in the published results
+    if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):  # PyTorch 2.5
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it takes 145 ms for every new length
+    return torch.device("cuda")
+
+
+def prefer_onednn(dim: int) -> None:
+    """Multiply float32 matrices with oneDNN (benchmarks/README.md) where that stays exact."""
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, "64")  # kernels, of up to 1 MB; one step needs about 50
+    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
+    if matmul is None or dim < 512:  # compiling a kernel for each shape pays off only for wide ones
+        return
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 units (Intel's AMX) would make it 1
+    if not torch.equal(F.linear(probe, torch.eye(512)), probe):
+        matmul.fp32_precision = before
+
+
+def load_model(
+    args: Namespace, path: str, tokenizer: Tokenizer, build: Callable[[], nn.Module]
+) -> nn.Module:
+    """Build a model from the file `path`, and move it to the device of the job."""
+    try:
+        model = build()
+    except ValueError as error:  # `load_pretrained` refuses the file
+        raise InputError(error) from error
+    print(f"load model from {path}")
     llama = getattr(model, "llama", model)
     if tokenizer.n_words > llama.vocab_size:
         raise InputError(f"{tokenizer.model_path} has {tokenizer.n_words} pieces, the checkpoint "
@@ -273,10 +314,10 @@ def to_device(model: nn.Module, args: Namespace, tokenizer: Tokenizer) -> nn.Mod
                          "the checkpoint with --tokenizer")
     if args.device.type == "cpu":
         prefer_onednn(llama.params.dim)
-    if args.dtype == "bfloat16":
-        model.forward = torch.autocast(args.device.type, torch.bfloat16)(model.forward)
     return model.to(args.device)
 
+
+# -------------------------------------------------------------------------------------- evaluation
 
 @torch.inference_mode()
 def model_eval(
@@ -288,7 +329,7 @@ def model_eval(
         Accuracy and macro F1 (rows with the placeholder label -1 have no part in them; NaN where
         all have it), predictions, labels, sentences.
     """
-    from sklearn.metrics import f1_score  # takes a second, which --option generate does not need
+    from sklearn.metrics import f1_score
 
     model.eval()
     predictions, labels, sents = [], [], []
@@ -296,11 +337,15 @@ def model_eval(
         predictions += model(batch["token_ids"].to(device)).argmax(dim=-1).tolist()
         labels += batch["labels"].tolist()
         sents += batch["sents"]
-    accuracy = macro_f1 = math.nan
-    if known := [pair for pair in zip(labels, predictions) if pair[0] != PLACEHOLDER]:
-        accuracy = float(np.mean([label == predicted for label, predicted in known]))
-        macro_f1 = f1_score(*zip(*known), average="macro")
-    return accuracy, macro_f1, predictions, labels, sents
+    if not (known := without_placeholders(labels, predictions)):
+        return math.nan, math.nan, predictions, labels, sents
+    accuracy = float(np.mean(np.equal(*known)))
+    return accuracy, f1_score(*known, average="macro"), predictions, labels, sents
+
+
+def without_placeholders(labels: list[int], predictions: list[int]) -> list[tuple[int, ...]]:
+    """Labels and predictions of the sentences whose label is known; empty where none is."""
+    return [*zip(*(pair for pair in zip(labels, predictions) if pair[0] != PLACEHOLDER))]
 
 
 def write_predictions_to_file(
@@ -308,8 +353,8 @@ def write_predictions_to_file(
 ) -> None:
     """Print the accuracy of a split and write its predictions, a `label ||| sentence` per line."""
     print(f"{split} acc :: {acc:.3f}")
-    with atomic_write(outfile, "w") as file:
-        file.writelines(f"{p}{SEPARATOR}{sentence}\n" for p, sentence in zip(pred, sents))
+    with utils.atomic_write(outfile, "w") as file:
+        file.writelines(f"{p}{utils.SEPARATOR}{sentence}\n" for p, sentence in zip(pred, sents))
     print(f"{split} predictions are in {outfile}")
 
 
@@ -317,47 +362,49 @@ def evaluate(args: Namespace, model: nn.Module, data: Data) -> None:
     """Classify dev and test, write the predictions, and print a report on each."""
     from sklearn.metrics import classification_report
 
-    splits = ("dev", data.dev, args.dev_out), ("test", data.test, args.test_out)
-    for split, rows, outfile in splits:
-        loader = make_loader(rows, args, data.tokenizer)
+    for split, outfile in (("dev", args.dev_out), ("test", args.test_out)):
+        loader = make_loader(args, data, split)
         acc, _, pred, labels, sents = model_eval(loader, model, args.device)
         write_predictions_to_file(split, outfile, acc, pred, sents)
-        if known := [pair for pair in zip(labels, pred) if pair[0] != PLACEHOLDER]:
-            print(classification_report(*zip(*known), digits=4, zero_division=0))
+        if known := without_placeholders(labels, pred):
+            print(classification_report(*known, digits=4, zero_division=0))
         else:
             print(f"All labels of {split} are placeholders ({PLACEHOLDER}): nothing to report.")
 
 
 # ---------------------------------------------------------------------------- generate and prompt
 
-def load_llama(args: Namespace) -> tuple[Llama, Tokenizer]:
-    """Load the language model onto the device of the job, and its tokenizer."""
-    llama = load_pretrained(args.pretrained_model_path)
-    print(f"load model from {args.pretrained_model_path}")
-    tokenizer = Tokenizer(None, args.tokenizer)
-    return to_device(llama, args, tokenizer), tokenizer
-
-
 def generate_sentence(
-    args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75,
-    temperature: float = 0.0, loaded: tuple[Llama, Tokenizer] | None = None,
+    args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75, temperature: float = 0.0
 ) -> None:
-    """Continue a text, print it and write it to a file; `loaded` is what `load_llama` returns."""
-    args = prepare(args)
-    llama, tokenizer = loaded or load_llama(args)
-    ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=args.device)
-    text = tokenizer.decode(llama.generate(ids, max_new_tokens, temperature)[0].tolist())
-    with atomic_write(outfile, "w") as file:
-        file.write(text)
-    print(f"\nTemperature {temperature} (written to {outfile}):\n{text}")
+    """Continue a text, print it and write it to a file."""
+    args = prepare(args, "generate", writes=["outfile"], outfile=outfile)
+    write_stories(args, prefix, {outfile: temperature}, max_new_tokens)
 
 
 def generate(args: Namespace) -> None:
     """Continue the prompt, greedily and by sampling, into two files."""
-    loaded = load_llama(args)
-    for temperature, outfile in ((0.0, args.generated_sentence_low_temp_out),
-                                 (1.0, args.generated_sentence_high_temp_out)):
-        generate_sentence(args, args.prompt, outfile, temperature=temperature, loaded=loaded)
+    args = prepare(args, "generate", writes=[
+        "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"])
+    write_stories(args, args.prompt, {args.generated_sentence_low_temp_out: 0.0,
+                                      args.generated_sentence_high_temp_out: 1.0})
+
+
+@torch.inference_mode()
+def write_stories(
+    args: Namespace, prefix: str, temperatures: dict[str, float], max_new_tokens: int = 75
+) -> None:
+    """Continue a text at a temperature for each output file, with one model."""
+    tokenizer, path = Tokenizer(None, args.tokenizer), args.pretrained_model_path
+    with torch.random.fork_rng():  # a story depends on the seed, not on what loading draws
+        llama = load_model(args, path, tokenizer, lambda: load_pretrained(path)).eval()
+    ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=args.device)
+    for outfile, temperature in temperatures.items():
+        text = tokenizer.decode(llama.generate(ids, max_new_tokens, temperature)[0].tolist())
+        with utils.atomic_write(outfile, "w") as file:
+            file.write(text)
+        print(f"Temperature is {temperature}\n{text}\n{'-' * 80}\n"
+              f"Wrote generated sentence to {outfile}.")
 
 
 def question(names: list[str]) -> str:
@@ -369,101 +416,134 @@ def question(names: list[str]) -> str:
 
 def test_with_prompting(args: Namespace) -> None:
     """Classify dev and test by asking the language model, without any training."""
-    args = prepare(args)
-    names = read_label_names(args.label_names)
-    data = load_data(args, question(names))
+    args = prepare(args, "prompt", ["train", "dev", "test", "label_names"], ["dev_out", "test_out"])
+    names = utils.read_label_names(args.label_names)
+    data = load_data(args, ["train", "dev", "test"], prompt_suffix=question(names))
     if len(names) != data.num_labels:
         raise InputError(f"{args.label_names}: {len(names)} names for the {data.num_labels} labels "
                          f"of {args.train}; it needs one for each")
-    data.tokenizer.max_len = None  # the limit is for sentences, not for label names
-    model = LlamaZeroShotClassifier(SimpleNamespace(
-        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path),
-        data.tokenizer, names)
-    print(f"load model from {args.pretrained_model_path}")
-    evaluate(args, to_device(model, args, data.tokenizer), data)
+    config = SimpleNamespace(
+        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path)
+    tokenizer = Tokenizer(None, args.tokenizer)  # --max_sentence_len does not cut label names
+    model = load_model(args, args.pretrained_model_path, tokenizer,
+                       lambda: LlamaZeroShotClassifier(config, tokenizer, names))
+    evaluate(args, model, data)
 
 
 # --------------------------------------------------------------------------------- finetune, lora
 
-def train(args: Namespace, data: Data | None = None) -> None:
-    """Train, and save the model of the best epoch; `data` saves loading it again."""
-    args = prepare(args)
-    data = data or load_data(args)
-    model, config = make_classifier(args, data)
-    optimizer = AdamW(trainable(model).values(), lr=args.lr)
-    shuffled = make_loader(data.train, args, data.tokenizer, shuffle=True)
-    loaders = [make_loader(rows, args, data.tokenizer) for rows in (data.train, data.dev)]
-    state = load_state(args, model, optimizer)
-    args.resume = False  # a resumed run saves the same bytes
-    for epoch in range(state["done"], args.epochs):
-        started = time.monotonic()
-        loss = train_epoch(args, model, optimizer, shuffled, epoch)
-        (train_acc, *_), (dev_acc, dev_f1, *_) = [
-            model_eval(loader, model, args.device) for loader in loaders]
-        state |= {
-            "done": epoch + 1, "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None,
-            "weights": {name: p.detach().to("cpu", copy=True)
-                        for name, p in trainable(model).items()}}
-        improved = not dev_acc <= state["best_dev_acc"]  # also where dev has no labels: NaN
-        if improved:
-            state |= {"best": epoch, "best_dev_acc": dev_acc, "best_weights": state["weights"]}
-            save_model(merged_copy(model), optimizer, args, config, args.filepath)
-        save_file(resume_path(args), state)
-        print(f"epoch {epoch}: train loss :: {loss:.3f}, train acc :: {train_acc:.3f}, dev acc :: "
-              f"{dev_acc:.3f}, dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
-              f"{', best so far' * improved}")
-    model.load_state_dict(model.state_dict() | state["best_weights"])
-    # Saved again: another run may have overwritten it, since its name has neither data nor seed.
-    save_model(merged_copy(model), optimizer, args, config, args.filepath)
-    print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
+def train(args: Namespace) -> None:
+    """Train, with LoRA if `args.option` is "lora", and save the model of the best epoch."""
+    args = prepare(args, training_job(args), ["train", "dev"], ["filepath", "state"])
+    fit(args, load_data(args, ["train", "dev"]))
+    remove_state(args)
 
 
 train_lora = train  # they differ only in the parameters that `make_classifier` lets train
 
 
-def make_classifier(args: Namespace, data: Data) -> tuple[nn.Module, SimpleNamespace]:
-    """Build a classifier, all of it trainable or just LoRA matrices and head, and its config."""
+def test(args: Namespace) -> None:
+    """Evaluate the model that `train` has saved on dev and test."""
+    args = prepare(args, training_job(args), ["dev", "test"], ["dev_out", "test_out"])
+    saved = utils.load_file(args.filepath)
+    if not isinstance(saved, dict) or "model_config" not in saved:
+        raise InputError(f"{args.filepath}: not a trained classifier; `train` saves one")
+    config = SimpleNamespace(**saved["model_config"])
+    data = load_data(args, ["dev", "test"], config.num_labels)
+    model = load_model(args, args.filepath, data.tokenizer,
+                       lambda: LlamaEmbeddingClassifier(config))
+    model.load_state_dict(saved["model"])
+    evaluate(args, model, data)
+
+
+def train_and_test(args: Namespace) -> None:
+    """Train, and evaluate the model of the best epoch on dev and test."""
+    args = prepare(args, args.option, ["train", "dev", "test"],
+                   ["filepath", "state", "dev_out", "test_out"])
+    data = load_data(args, ["train", "dev", "test"])
+    evaluate(args, fit(args, data), data)
+    remove_state(args)
+
+
+def training_job(args: Namespace) -> str:
+    """Which job `train` and `test` do, whatever `args.option` is."""
+    return "lora" if args.option == "lora" else "finetune"
+
+
+def fit(args: Namespace, data: Data) -> nn.Module:
+    """Train a classifier; return the model of the best epoch, with LoRA merged into it.
+
+    Random numbers are drawn in the order of the course's program (structure.md).
+    """
     config = SimpleNamespace(
         hidden_dropout_prob=args.hidden_dropout_prob, num_labels=data.num_labels, data_dir=".",
         pretrained_model_path=args.pretrained_model_path, option=args.option)
+    model = load_model(args, args.pretrained_model_path, data.tokenizer,
+                       lambda: make_classifier(args, config))
+    lora, count, percent = count_lora_parameters(model)
+    print(f"train {count:,} parameters, {lora:,} ({percent:.1f}%) of them LoRA's, on {args.device}")
+    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr)
+    train_loader = make_loader(args, data, "train", shuffle=True)
+    dev_loader = make_loader(args, data, "dev")
+    state = load_state(args, model, optimizer)
+    for epoch in range(state["done"], args.epochs):
+        started = time.monotonic()
+        loss = train_epoch(args, model, optimizer, train_loader, epoch)
+        train_acc, *_ = model_eval(train_loader, model, args.device)
+        dev_acc, dev_f1, *_ = model_eval(dev_loader, model, args.device)
+        state |= {"done": epoch + 1, "weights": trained_weights(model)}
+        improved = not dev_acc <= state["best_dev_acc"]  # also where dev has no labels: NaN
+        if improved:
+            state |= {"best_dev_acc": dev_acc, "best": epoch, "best_weights": state["weights"]}
+            save_model(merged(args, model), optimizer, args, config, args.filepath)
+        save_state(args, state, optimizer)
+        print(f"{'LoRA ' * (args.option == 'lora')}epoch {epoch}: train loss :: {loss:.3f}, "
+              f"train acc :: {train_acc:.3f}, dev acc :: {dev_acc:.3f}, "
+              f"dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
+              f"{', best so far' * improved}")
+    print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
+    model.load_state_dict(model.state_dict() | state["best_weights"])
+    return merged(args, model)
+
+
+def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingClassifier:
+    """A classifier that trains as a whole, or with LoRA only low-rank matrices and the head."""
     model = LlamaEmbeddingClassifier(config)
-    print(f"load model from {args.pretrained_model_path}")
     if args.option == "lora":
         if args.lora_rank > (dim := model.llama.params.dim):
             raise InputError(f"--lora_rank {args.lora_rank}: must not exceed the model's width, "
                              f"{dim}")
         model.llama.requires_grad_(False)
-        apply_lora(model.llama, args.lora_rank, args.lora_alpha)
-    lora, count, percent = count_lora_parameters(model)
-    print(f"train {count:,} parameters, {lora:,} ({percent:.1f}%) of them LoRA's, on {args.device}")
-    return to_device(model, args, data.tokenizer), config
+        model.llama = apply_lora(model.llama, rank=args.lora_rank, alpha=args.lora_alpha)
+    return model
+
+
+def merged(args: Namespace, model: nn.Module) -> nn.Module:
+    """A copy of the model with LoRA merged into it; without LoRA, the model itself."""
+    return merge_lora_weights(copy.deepcopy(model)) if args.option == "lora" else model
 
 
 def train_epoch(
     args: Namespace, model: nn.Module, optimizer: AdamW, loader: DataLoader, epoch: int
 ) -> float:
-    """Train for one epoch; return the mean loss. FloatingPointError: training diverged."""
+    """Train for one epoch; return the mean loss of its batches, or raise TrainingDiverged."""
     model.train()
     total = 0.0
     for step, batch in enumerate(progress(loader, f"train epoch {epoch}")):
-        log_probs = model(batch["token_ids"].to(args.device)).float()
+        log_probs = model(batch["token_ids"].to(args.device))
         labels = batch["labels"].to(args.device)
         loss = F.nll_loss(log_probs, labels, reduction="sum") / args.batch_size
-        total += loss.item() * args.batch_size
+        total += loss.item()
         if not math.isfinite(total):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step} of epoch {epoch}")
+            raise TrainingDiverged(f"training diverged: the loss is {loss.item()} at step {step} "
+                                   f"of epoch {epoch}; try a smaller --lr than {args.lr:g}")
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    if not all(p.isfinite().all() for p in trainable(model).values()):
-        raise FloatingPointError(f"a parameter is not finite at the end of epoch {epoch}")
-    return total / len(loader.dataset)
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require a gradient."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not all(p.isfinite().all() for p in model.parameters()):
+        raise TrainingDiverged("training diverged: a parameter is not finite at the end of epoch "
+                               f"{epoch}; try a smaller --lr than {args.lr:g}")
+    return total / len(loader)
 
 
 def save_model(
@@ -473,27 +553,51 @@ def save_model(
     """Save a model for `test`, loadable with `weights_only=True`; `optimizer` is not needed."""
     plain_config, plain_args = (
         json.loads(json.dumps(vars(namespace), default=str)) for namespace in (config, args))
-    save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain_config,
+    plain_args.pop("resume", None)  # a resumed run saves the same bytes
+    utils.save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain_config,
                          "args": plain_args})
+    print(f"save the model to {filepath}")
+
+
+# --------------------------------------------------------------------------------------- --resume
+
+READ = ("train", "dev", "pretrained_model_path", "tokenizer")  # compared by their content
+NOT_COMPARED = {  # every other option is
+    "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
+    "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies, on the CPU, of the parameters that train."""
+    return {name: p.detach().to("cpu", copy=True)
+            for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save_state(args: Namespace, state: dict[str, Any], optimizer: AdamW) -> None:
+    """Save all that the rest of a training run depends on."""
+    utils.save_file(args.state, state | {
+        "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
 
 
 def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
     """Start training anew, or with --resume after the last epoch of an interrupted run."""
-    path, options = resume_path(args), fingerprint(args)
-    if not args.resume or not os.path.exists(path):
+    options = {name: str(value) for name, value in vars(args).items() if name not in NOT_COMPARED}
+    for name in READ:
+        with utils.naming(getattr(args, name)):
+            content = Path(getattr(args, name)).read_bytes()
+        options[name] = hashlib.sha256(content).hexdigest()
+    if not args.resume or not os.path.exists(args.state):
         if args.resume:
-            print(f"--resume: there is no {path}; starting from the beginning")
-        elif os.path.exists(path):
-            print(f"{path}: of an earlier run, which --resume would continue; replaced by this one")
+            print(f"--resume: there is no {args.state}; starting from the beginning")
+        elif os.path.exists(args.state):
+            print(f"{args.state}: of an earlier run, which --resume would continue; replaced")
         return {"options": options, "done": 0, "best_dev_acc": -math.inf}
-    try:
-        state = load_file(path)
-    except CheckpointError as error:
-        raise InputError(f"{error}, or leave out --resume to start afresh") from error
+    state = utils.load_file(args.state)
     before = state.get("options", {}) if isinstance(state, dict) else {}
-    if changed := [name for name, value in options.items() if before.get(name) != value]:
-        raise InputError(f"{path}: that run had another {', '.join(changed)}; use the same options "
-                         "and files, or leave out --resume to start afresh")
+    if changed := [name for name in options if before.get(name) != options[name]]:
+        raise InputError(f"{args.state}: that run had another {', '.join(changed)}; use the same "
+                         "options and files, or leave out --resume to start afresh")
     model.load_state_dict(model.state_dict() | state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])
@@ -503,34 +607,10 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
     return state
 
 
-def fingerprint(args: Namespace) -> dict[str, Any]:
-    """Everything that determines the result of a training run; files by their SHA-256."""
-    names = ("option", "epochs", "lr", "seed", "batch_size", "hidden_dropout_prob",
-             "max_sentence_len", "dtype", "use_gpu", "lora_rank", "lora_alpha")
-    files = {"--train": args.train, "--dev": args.dev, "--tokenizer": args.tokenizer,
-             "--pretrained-model-path": args.pretrained_model_path}
-    return {f"--{name}": getattr(args, name) for name in names} | {
-        name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in files.items()}
-
-
-def test(args: Namespace, data: Data | None = None) -> None:
-    """Evaluate the model that `train` has saved on dev and test; `data` saves loading it again."""
-    args = prepare(args)
-    saved = load_file(args.filepath)
-    model = LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
-    model.load_state_dict(saved["model"])
-    print(f"load model from {args.filepath}")
-    data = data or load_data(args)
-    evaluate(args, to_device(model, args, data.tokenizer), data)
-
-
-def train_and_test(args: Namespace) -> None:
-    """Train, evaluate the model of the best epoch, and remove what --resume would need."""
-    data = load_data(args)
-    train(args, data)
-    test(args, data)
+def remove_state(args: Namespace) -> None:
+    """Remove what nobody needs after a run; it succeeded even where that fails."""
     with suppress(OSError):
-        os.unlink(resume_path(args))
+        os.unlink(args.state)
 
 
 # ------------------------------------------------------------------------------------------- main
@@ -540,35 +620,14 @@ JOBS = {"generate": generate, "prompt": test_with_prompting,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one job; return the exit status.
-
-    0: done. 1: training diverged, or memory ran out. 2: bad input, or a file that cannot be read or
-    written. 130: interrupted.
-    """
-    configure_stdout()
-    args, started = get_args(argv), time.time()
-    try:
-        args = prepare(args)
-        seed_everything(args.seed)
-        JOBS[args.option](args)
-        return 0
-    except KeyboardInterrupt:
-        path, advice = resume_path(args), "starts again"
-        # An older file may be of another run, which this command cannot resume.
-        if os.path.exists(path) and (args.resume or os.path.getmtime(path) >= started):
-            advice = f"with --resume continues from {path}"
-        status, said = 130, f"interrupted; the same command {advice}"
-    except FloatingPointError as error:
-        status, said = 1, f"training diverged: {error}; try a smaller --lr than {args.lr:g}"
-    except (OSError, InputError, CheckpointError) as error:
-        status, said = 2, error
-    except (MemoryError, RuntimeError) as error:
-        is_out_of_memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        if not is_out_of_memory and "DefaultCPUAllocator" not in str(error):
-            raise
-        status, said = 1, "out of memory; a smaller --batch_size or --max_sentence_len needs less"
-    return fail("run_llama.py", said, status)
+    """Run one job."""
+    args = get_args(argv)
+    print(f"args: {vars(args)}")
+    seed_everything(args.seed)
+    JOBS[args.option](args)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(utils.run_program(main, interrupted="interrupted; the same command starts again, or "
+                               "continues a training run after its last epoch with --resume"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
-from utils import InputError
+from utils import InputError, naming
 
 TOKENIZER_MODEL = "tokenizer.model"
 
@@ -31,7 +31,8 @@ class Tokenizer:
         self.model_path = tokenizer_model or TOKENIZER_MODEL
         self.max_len = max_len
         # SentencePiece itself cannot open a path that is not UTF-8.
-        content = Path(self.model_path).read_bytes()
+        with naming(self.model_path):
+            content = Path(self.model_path).read_bytes()
         try:
             self.sp_model = SentencePieceProcessor()
             self.sp_model.load_from_serialized_proto(content)

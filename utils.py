@@ -1,4 +1,7 @@
-"""What several modules share: data files, atomic writes, one-line errors, devices, progress."""
+"""What several programs share: names, data files, atomic writes, one-line errors, progress.
+
+It does without PyTorch, whose import takes seconds, until a file of tensors is read or written.
+"""
 
 import argparse
 import errno
@@ -7,27 +10,39 @@ import math
 import os
 import re
 import secrets
+import shutil
+import signal
 import sys
-import time
-import timeit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import torch
 from tqdm import tqdm
 
+PROMPT = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
+          "succeeds in animating a creature assembled from")
+KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}  # in output names
 SEPARATOR = " ||| "
-LOG_SECONDS = 180  # between two lines of progress in a log file
 
 
 class InputError(ValueError):
-    """Bad input: the message says in one line what is wrong, where, and what to do."""
+    """An error for the user: one line that says what is wrong, where, and what to do."""
+
+    status = 2  # exit status of the program
 
 
 # ------------------------------------------------------------------------------------------ files
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Name the file in an OSError that names none, as when reading or writing fails half-way."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
 
 @contextmanager
 def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
@@ -51,7 +66,13 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, target)
+        try:
+            os.replace(part, target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            shutil.copyfile(part, target)  # a file that is mounted cannot be replaced
+            os.unlink(part)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(part)
@@ -75,11 +96,32 @@ def check_writable(path: str) -> None:
 
 def save_file(path: str, content: Any) -> None:
     """Call `torch.save`, atomically; raises OSError like `atomic_write`."""
+    import torch
+
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # behind which PyTorch hides the failed write
+        except RuntimeError as error:  # PyTorch wraps the OSError in this
             raise (error.__context__ or error) from None
+
+
+def load_file(path: str) -> Any:
+    """Load a file of `torch.save` onto the CPU, without executing what it contains.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it is damaged, or contains more than tensors, containers, numbers and texts.
+    """
+    import torch
+
+    try:
+        with naming(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage provokes anything in pickle, zipfile and PyTorch
+        if is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
+            raise
+        reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200})") from error
 
 
 def beside(path: str, name: str) -> str:
@@ -103,23 +145,19 @@ def read_examples(path: str) -> list[Example]:
     Raises:
         InputError: naming file and line, for a line that does not have this form.
     """
-    content = Path(path).read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = 1 + len(re.findall(rb"\r\n|\r|\n", content[:error.start]))
-        raise InputError(f"{path}, line {line}: not UTF-8; convert the file") from error
-    lines = re.split("\r\n|\r|\n", text)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
+    with naming(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        text = file.read().rstrip()
+    if not text:
         raise InputError(f"{path}: empty; it needs lines 'label ||| sentence'")
-    return [parse_example(line, f"{path}, line {n}") for n, line in enumerate(lines, start=1)]
+    return [parse_example(line, f"{path}, line {number}")
+            for number, line in enumerate(text.split("\n"), start=1)]
 
 
 def parse_example(line: str, where: str) -> Example:
     """Split a line of a data file; `where` is for the messages."""
     label, separator, sentence = line.partition(SEPARATOR)
+    if re.search("[\udc80-\udcff]", line):  # bytes that could not be decoded
+        raise InputError(f"{where}: not UTF-8; convert the file")
     if not separator:
         raise InputError(f"{where}: no ' ||| ' between label and sentence")
     if not re.fullmatch("-?[0-9]{1,9}", label.strip()):
@@ -132,7 +170,8 @@ def parse_example(line: str, where: str) -> Example:
 def read_label_names(path: str) -> list[str]:
     """Read the names of the labels, a JSON array of strings; anything else is an InputError."""
     try:
-        names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        with naming(path):
+            names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
         names = None
     # A line break in a name would break the lines of the output, too.
@@ -142,7 +181,7 @@ def read_label_names(path: str) -> list[str]:
     return names
 
 
-# ----------------------------------------------------------------------------------- command line
+# ---------------------------------------------------------------------------------- command lines
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that reports errors in one line."""
@@ -166,83 +205,60 @@ positive_int = checked(int, lambda n: 0 < n < 2**31, "positive integer")
 positive_number = checked(float, lambda x: 0 < x < math.inf, "positive number")
 
 
+def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None = None,
+                interrupted: str = "interrupted") -> int:
+    """Call `main(argv)`, and report an error that the user can mend in one line.
+
+    Any other exception is a defect of ours and keeps its traceback.
+
+    Args:
+        interrupted: the line after Ctrl-C or SIGTERM.
+    Returns:
+        The exit status: that of `main`, 1 out of memory, 2 bad input or a file that cannot be read
+        or written, 130 Ctrl-C, 143 SIGTERM.
+    """
+    def terminate(*_: object) -> None:
+        raise KeyboardInterrupt(143)
+
+    signal.signal(signal.SIGTERM, terminate)
+    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, nor where it is closed
+        # Every line at once, also into a log file; escape what a terminal cannot show.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        return main(argv)
+    except KeyboardInterrupt as interrupt:
+        status, message = (*interrupt.args, 130)[0], interrupted
+    except InputError as error:
+        status, message = error.status, error
+    except ImportError as error:
+        status, message = 2, f"{error}; `bash setup.sh` installs the packages"
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        hint = ("; `bash setup.sh` fetches the official files, --help explains how to name others"
+                if error.errno == errno.ENOENT else "")
+        status, message = 2, f"{where}{error.strerror or error}{hint}"
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        status, message = 1, ("out of memory; when classifying, a smaller --batch_size or "
+                              "--max_sentence_len needs less")
+    print(f"{Path(main.__code__.co_filename).name}: {one_line(message):.1000}", file=sys.stderr)
+    return status
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, PyTorch's CPU allocator or CUDA ran out of memory."""
+    return isinstance(error, MemoryError) or isinstance(error, RuntimeError) and bool(
+        re.search("DefaultCPUAllocator|CUDA out of memory", str(error)))
+
+
 def one_line(message: object) -> str:
     """A message as a single line without control characters, whatever it quotes."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(message).split()))
 
 
-def fail(program: str, error: object, status: int = 2) -> int:
-    """Say in one line on standard error why a program ends; return the exit status."""
-    if isinstance(error, OSError):
-        where = "standard output" if error.filename is None else os.fsdecode(error.filename)
-        hint = ("; `bash setup.sh` fetches the official files, --help says how to name others"
-                * (error.errno == errno.ENOENT))
-        error = f"{where}: {error.strerror}{hint}"
-    print(f"{program}: {one_line(error):.1000}", file=sys.stderr)
-    return status
-
-
-def configure_stdout() -> None:
-    """Print every line at once, also into a log file, and escape what a terminal cannot show."""
-    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook, nor where it is closed
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
-def progress(batches: Iterable, title: str) -> Iterator:
-    """Iterate with a progress bar on a terminal, or with a line now and then in a log file."""
-    if sys.stderr and sys.stderr.isatty():
-        yield from tqdm(batches, title, leave=False)
-        return
-    said = time.monotonic()
-    for number, batch in enumerate(batches, start=1):
-        yield batch
-        if time.monotonic() - said >= LOG_SECONDS:
-            print(f"{title}: {number:,} of {len(batches):,} batches")
-            said = time.monotonic()
-
-
-# ---------------------------------------------------------------------------------------- devices
-
-def pick_device(use_gpu: bool, dtype: str = "float32") -> torch.device:
-    """The CPU or, if asked for, CUDA, configured as in the reference.
-
-    Raises:
-        InputError: there is no CUDA, or `dtype` is bfloat16 and would only lose accuracy.
-    """
-    if dtype == "bfloat16":
-        prefer_onednn(dim=512)  # float32 at its best
-        # On CUDA, TF32 was faster in every job: autocast adds launches (benchmarks/README.md).
-        if use_gpu or not bfloat16_is_faster():
-            raise InputError("--dtype bfloat16: slower than float32 on this device; leave it out")
-    if not use_gpu:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InputError("--use_gpu: PyTorch finds no CUDA device; leave the option out to run on "
-                         "the CPU, or install a CUDA build of PyTorch and its driver")
-    torch.set_float32_matmul_precision("high")  # TF32, as in the published results
-    if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):  # PyTorch 2.5
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it takes 145 ms for every new length
-    return torch.device("cuda")
-
-
-def prefer_onednn(dim: int) -> None:
-    """Multiply float32 matrices with oneDNN (benchmarks/README.md) where that stays exact."""
-    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(variable, "64")  # kernels, of up to 1 MB; one step needs about 50
-    matmul = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
-    if matmul is None or dim < 512:  # compiling a kernel for each shape pays off only for wide ones
-        return
-    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
-    probe = torch.full((512, 512), 1 + 2**-12)  # bfloat16 units (Intel's AMX) would make it 1
-    if not torch.equal(torch.nn.functional.linear(probe, torch.eye(512)), probe):
-        matmul.fp32_precision = before
-
-
-@cache  # measured once: a run that has begun is not refused later
-def bfloat16_is_faster() -> bool:
-    """Whether the CPU multiplies bfloat16 faster than float32: without units for it, far slower."""
-    def fastest(dtype: torch.dtype) -> float:
-        x, weight = torch.ones(256, 512, dtype=dtype), torch.ones(1376, 512, dtype=dtype)
-        return min(timeit.repeat(lambda: torch.nn.functional.linear(x, weight), number=1, repeat=5))
-
-    return fastest(torch.bfloat16) < fastest(torch.float32)
+def progress(batches: Iterable, title: str) -> Iterable:
+    """Iterate with a progress bar; in a log file, with one line every three minutes."""
+    is_terminal = sys.stderr and sys.stderr.isatty()
+    pace = {} if is_terminal else {"mininterval": 180, "delay": 180, "ascii": True}
+    return tqdm(batches, title, leave=False, disable=not sys.stderr, **pace)

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from engine import FOLDER, Grammar, GrammarError, Teller, pick
 from english import finish
-from utils import Parser, fail
+from utils import Parser, run_program
 
 MIN_WORDS, MAX_WORDS = 120, 250
 INVENTORS = 0.42  # share of the corpus
@@ -57,13 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     args = parser.parse_args(argv)
-    try:
-        for text in stories(args.count, args.seed):
-            print(text)
-    except GrammarError as error:
-        return fail("corpus.py", error)
+    for text in stories(args.count, args.seed):
+        print(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -11,6 +11,8 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from utils import InputError
+
 FOLDER = Path(__file__).resolve().parent / "grammar"
 HEADER = re.compile(r"== (rule|table|plot) ([\w ]+)(?:: (.+))?")
 ROW = re.compile(r"(?:@(\S+) )?(?:(\d+)x )?(.*)")  # tag, weight, text
@@ -19,7 +21,7 @@ SLOT_OR_CHOICE = re.compile(SLOT.pattern + r"|\[([^][]*)\]")
 Line = tuple[str, str]  # file and line number, for messages, and the text
 
 
-class GrammarError(ValueError):
+class GrammarError(InputError):
     """A mistake in a grammar file; the message names file and line."""
 
 

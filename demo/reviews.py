@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from engine import FOLDER, Grammar, GrammarError, Row, Teller
 from english import finish
-from utils import SEPARATOR, Parser, atomic_write, fail
+from utils import SEPARATOR, Parser, atomic_write, run_program
 
 SIZES = {5: {"train": 2000, "dev": 300, "test": 300}, 2: {"train": 600, "dev": 100, "test": 100}}
 NAMES = {5: ["awful", "bad", "average", "good", "excellent"], 2: ["bad", "good"]}
@@ -210,15 +210,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR",
                         help="an existing folder (default: the one of this program)")
     folder = parser.parse_args(argv).out
-    try:
-        for name, text in files().items():
-            with atomic_write(folder / name, "w") as file:
-                file.write(text)
-    except (OSError, GrammarError) as error:
-        return fail("reviews.py", error)
+    for name, text in files().items():
+        with atomic_write(folder / name, "w") as file:
+            file.write(text)
     print(f"{len(files())} files written to {folder}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))
