@@ -34,6 +34,11 @@ from optimizer import AdamW
 from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import KIND, PROMPT, InputError, checked, progress
 
+# --resume compares these files by content, and all options but those that training does not read.
+TRAINS_ON = ("train", "dev", "pretrained_model_path", "tokenizer")
+NOT_COMPARED = {
+    "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
+    "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
 PLACEHOLDER = -1  # the label of sentences whose label is not public
 DEMO = Path(__file__).parent / "demo"
 EMBEDDED = {  # official files, and what in demo/ takes their place where none of them is here
@@ -50,8 +55,6 @@ class TrainingDiverged(InputError):
 
     status = 1
 
-
-# ---------------------------------------------------------------------------------- command line
 
 def get_args(argv: list[str] | None = None) -> Namespace:
     """Parse the command line (default: `sys.argv`)."""
@@ -103,20 +106,20 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 
 
 def prepare(
-    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = (),
-    **more: str,
+    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = (), **more: str
 ) -> Namespace:
-    """Complete the options of a job, and check before the work that its outputs can be written.
+    """Complete the options, and check before the work that the outputs can be written.
 
     Args:
-        job: what `--option` calls it; `args.option` may be anything.
-        reads: options that name its data files.
-        writes: options, or what is added here, that name its outputs.
-        more: further attributes of the result.
+        job: one of --option's, whatever `args.option` is; "train": with LoRA if that is "lora".
+        reads, writes: which attributes name the data files and the outputs of the job.
+        more: further attributes.
     Returns:
-        A copy of `args` with defaults for missing options, the `device`, and the paths `filepath`,
-        of the trained model, and `state`, which --resume continues from.
+        A copy of `args` with defaults for options that it lacks, the `device`, and the paths of the
+        trained model, `filepath`, and of what --resume continues from, `state`.
     """
+    if job == "train":
+        job = "lora" if args.option == "lora" else "finetune"
     args = Namespace(**vars(get_args([])) | vars(args) | more | {"option": job})
     args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
     args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out tells runs apart
@@ -152,8 +155,6 @@ def use_embedded(args: Namespace, what: str, options: Iterable[str]) -> None:
               f"{getattr(args, name)}. The published results do not apply to it.\n"
               "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
 
-
-# ------------------------------------------------------------------------------------------- data
 
 Row = tuple[str, int, list[int]]  # a sentence, its label and its token ids
 
@@ -261,8 +262,6 @@ def make_loader(args: Namespace, data: Data, split: str, shuffle: bool = False) 
     return DataLoader(dataset, args.batch_size, shuffle, collate_fn=dataset.collate_fn)
 
 
-# ------------------------------------------------------------------------------ device and model
-
 def seed_everything(seed: int = 11711) -> None:
     """Seed Python's, NumPy's and PyTorch's global generators, CUDA's included."""
     random.seed(seed)
@@ -317,8 +316,6 @@ def load_model(
     return model.to(args.device)
 
 
-# -------------------------------------------------------------------------------------- evaluation
-
 @torch.inference_mode()
 def model_eval(
     dataloader: DataLoader, model: nn.Module, device: torch.device
@@ -371,8 +368,6 @@ def evaluate(args: Namespace, model: nn.Module, data: Data) -> None:
         else:
             print(f"All labels of {split} are placeholders ({PLACEHOLDER}): nothing to report.")
 
-
-# ---------------------------------------------------------------------------- generate and prompt
 
 def generate_sentence(
     args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75, temperature: float = 0.0
@@ -430,11 +425,9 @@ def test_with_prompting(args: Namespace) -> None:
     evaluate(args, model, data)
 
 
-# --------------------------------------------------------------------------------- finetune, lora
-
 def train(args: Namespace) -> None:
     """Train, with LoRA if `args.option` is "lora", and save the model of the best epoch."""
-    args = prepare(args, training_job(args), ["train", "dev"], ["filepath", "state"])
+    args = prepare(args, "train", ["train", "dev"], ["filepath", "state"])
     fit(args, load_data(args, ["train", "dev"]))
     remove_state(args)
 
@@ -444,7 +437,7 @@ train_lora = train  # they differ only in the parameters that `make_classifier` 
 
 def test(args: Namespace) -> None:
     """Evaluate the model that `train` has saved on dev and test."""
-    args = prepare(args, training_job(args), ["dev", "test"], ["dev_out", "test_out"])
+    args = prepare(args, "train", ["dev", "test"], ["dev_out", "test_out"])
     saved = utils.load_file(args.filepath)
     if not isinstance(saved, dict) or "model_config" not in saved:
         raise InputError(f"{args.filepath}: not a trained classifier; `train` saves one")
@@ -458,16 +451,11 @@ def test(args: Namespace) -> None:
 
 def train_and_test(args: Namespace) -> None:
     """Train, and evaluate the model of the best epoch on dev and test."""
-    args = prepare(args, args.option, ["train", "dev", "test"],
+    args = prepare(args, "train", ["train", "dev", "test"],
                    ["filepath", "state", "dev_out", "test_out"])
     data = load_data(args, ["train", "dev", "test"])
     evaluate(args, fit(args, data), data)
     remove_state(args)
-
-
-def training_job(args: Namespace) -> str:
-    """Which job `train` and `test` do, whatever `args.option` is."""
-    return "lora" if args.option == "lora" else "finetune"
 
 
 def fit(args: Namespace, data: Data) -> nn.Module:
@@ -491,12 +479,16 @@ def fit(args: Namespace, data: Data) -> nn.Module:
         loss = train_epoch(args, model, optimizer, train_loader, epoch)
         train_acc, *_ = model_eval(train_loader, model, args.device)
         dev_acc, dev_f1, *_ = model_eval(dev_loader, model, args.device)
-        state |= {"done": epoch + 1, "weights": trained_weights(model)}
+        state |= {"done": epoch + 1, "weights": {
+            name: p.detach().to("cpu", copy=True)
+            for name, p in model.named_parameters() if p.requires_grad}}
         improved = not dev_acc <= state["best_dev_acc"]  # also where dev has no labels: NaN
         if improved:
             state |= {"best_dev_acc": dev_acc, "best": epoch, "best_weights": state["weights"]}
             save_model(merged(args, model), optimizer, args, config, args.filepath)
-        save_state(args, state, optimizer)
+        utils.save_file(args.state, state | {
+            "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
         print(f"{'LoRA ' * (args.option == 'lora')}epoch {epoch}: train loss :: {loss:.3f}, "
               f"train acc :: {train_acc:.3f}, dev acc :: {dev_acc:.3f}, "
               f"dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
@@ -559,39 +551,16 @@ def save_model(
     print(f"save the model to {filepath}")
 
 
-# --------------------------------------------------------------------------------------- --resume
-
-READ = ("train", "dev", "pretrained_model_path", "tokenizer")  # compared by their content
-NOT_COMPARED = {  # every other option is
-    "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
-    "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
-
-
-def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies, on the CPU, of the parameters that train."""
-    return {name: p.detach().to("cpu", copy=True)
-            for name, p in model.named_parameters() if p.requires_grad}
-
-
-def save_state(args: Namespace, state: dict[str, Any], optimizer: AdamW) -> None:
-    """Save all that the rest of a training run depends on."""
-    utils.save_file(args.state, state | {
-        "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
-
-
 def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
     """Start training anew, or with --resume after the last epoch of an interrupted run."""
     options = {name: str(value) for name, value in vars(args).items() if name not in NOT_COMPARED}
-    for name in READ:
+    for name in TRAINS_ON:
         with utils.naming(getattr(args, name)):
             content = Path(getattr(args, name)).read_bytes()
         options[name] = hashlib.sha256(content).hexdigest()
     if not args.resume or not os.path.exists(args.state):
         if args.resume:
             print(f"--resume: there is no {args.state}; starting from the beginning")
-        elif os.path.exists(args.state):
-            print(f"{args.state}: of an earlier run, which --resume would continue; replaced")
         return {"options": options, "done": 0, "best_dev_acc": -math.inf}
     state = utils.load_file(args.state)
     before = state.get("options", {}) if isinstance(state, dict) else {}
@@ -599,7 +568,7 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
         raise InputError(f"{args.state}: that run had another {', '.join(changed)}; use the same "
                          "options and files, or leave out --resume to start afresh")
     model.load_state_dict(model.state_dict() | state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
+    optimizer.load_state_dict(state.pop("optimizer"))
     torch.set_rng_state(state["rng"])
     if args.use_gpu:
         torch.cuda.set_rng_state(state["cuda_rng"])
@@ -612,8 +581,6 @@ def remove_state(args: Namespace) -> None:
     with suppress(OSError):
         os.unlink(args.state)
 
-
-# ------------------------------------------------------------------------------------------- main
 
 JOBS = {"generate": generate, "prompt": test_with_prompting,
         "finetune": train_and_test, "lora": train_and_test}
