@@ -146,8 +146,8 @@ def read_examples(path: str) -> list[Example]:
         InputError: naming file and line, for a line that does not have this form.
     """
     with naming(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        text = file.read().rstrip()
-    if not text:
+        text = re.sub(r"\n\s*\Z", "", file.read())
+    if not text.strip():
         raise InputError(f"{path}: empty; it needs lines 'label ||| sentence'")
     return [parse_example(line, f"{path}, line {number}")
             for number, line in enumerate(text.split("\n"), start=1)]

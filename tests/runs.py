@@ -15,13 +15,12 @@ import torch
 
 import reference
 import run_llama
-from utils import read_examples
+from utils import KIND, read_examples, run_program
 
 ROOT = Path(run_llama.__file__).parent
 SHAPE = {"vocab_size": 290, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
          "max_seq_len": 16, "multiple_of": 8}
 WEIGHTS = reference.seeded_weights(SHAPE, seed=0)
-KIND = {"prompt": "prompting", "finetune": "finetuning", "lora": "lora"}
 TRAINING = ("finetune", "lora")
 STORIES = ["generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"]
 NAMES = ["red", "so big"]
@@ -79,7 +78,7 @@ def run(argv: list[str], capsys, main=run_llama.main) -> tuple[int, str, list[st
     """The exit status of a command line, what it prints, and its lines on standard error."""
     capsys.readouterr()
     try:
-        status = main(argv)
+        status = run_program(main, argv)
     except SystemExit as end:  # argparse's way
         status = end.code
     printed = capsys.readouterr()
