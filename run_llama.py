@@ -129,8 +129,10 @@ def prepare(
         use_embedded(args, "data", reads)
         import sklearn.metrics  # noqa: F401  (if it cannot be imported, now rather than later)
     args.tokenizer = args.tokenizer or utils.beside(args.pretrained_model_path, TOKENIZER_MODEL)
-    taken = {os.path.realpath(getattr(args, name))
-             for name in ("pretrained_model_path", "tokenizer", *reads)}
+    inputs = [getattr(args, name) for name in ("pretrained_model_path", "tokenizer", *reads)]
+    for path in inputs:
+        open(path, "rb").close()  # raises an OSError where it cannot be read
+    taken = set(map(os.path.realpath, inputs))
     for name in writes:
         path, split = getattr(args, name), name.removesuffix("_out")
         if split in ("dev", "test") and not path.endswith(f"{split}-{KIND[job]}-output.txt"):

@@ -121,7 +121,8 @@ def load_file(path: str) -> Any:
         if is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
             raise
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
-        raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200})") from error
+        raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); remove it "
+                         "or replace it") from error
 
 
 def beside(path: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """What several test files share: the official files, small models, and a place for runs."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import sentencepiece
 import torch
 
 import reference
-import run_llama
 import runs
+from optimizer import AdamW
 from runs import ROOT
 
 # A model small enough for NumPy; every size differs from every other, so that none can stand in
@@ -81,18 +82,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Path)
 
 @pytest.fixture
 def interrupt_after(capsys, monkeypatch):
-    """Press Ctrl-C at the start of the epoch after the given ones; the result is what is said."""
+    """Press Ctrl-C after so many epochs more; the result is what is printed on standard error."""
     def interrupt_after(epochs: int, argv: list[str]) -> str:
-        train_epoch = run_llama.train_epoch
+        step, steps = AdamW.step, itertools.count()
 
-        def interrupted(*args):
-            if args[-1] == epochs:
+        def interrupted(self):
+            if next(steps) == epochs * runs.STEPS:
                 raise KeyboardInterrupt
-            return train_epoch(*args)
+            return step(self)
 
         with monkeypatch.context() as patch:
-            patch.setattr(run_llama, "train_epoch", interrupted)
+            patch.setattr(AdamW, "step", interrupted)
             status, _, (said,) = runs.run(argv, capsys)
-        assert status == 130 and "interrupted" in said
+        assert status == 130
         return said
     return interrupt_after

@@ -26,6 +26,7 @@ STORIES = ["generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"]
 NAMES = ["red", "so big"]
 WORDS = "one day a cat sat on mat and saw big red ball in the park with little girl".split()
 SIZES = {"train": 10, "dev": 7, "test": 5}
+STEPS = 3  # of an epoch of `command`: ten sentences in batches of four
 
 
 def lines(count: int, seed: int, labels: list[int] | None = None) -> str:
@@ -132,6 +133,6 @@ def doomed(number: int, argv: list[str], folder: str, log: Path) -> None:
     torch.set_num_threads(1)
     at_file_operation(number, lambda: os.kill(os.getpid(), signal.SIGKILL), setattr)
     with open(log, "w", encoding="utf-8") as sys.stdout:
-        status = run_llama.main(argv)
+        status = run_program(run_llama.main, argv)
     sys.stdout = sys.__stdout__
     sys.exit(status)
