@@ -2,6 +2,7 @@
 LayerNorm in place of RMSNorm, and attention without a mask unless the configuration is causal.
 """
 
+import errno
 import math
 import sys
 import warnings
@@ -300,7 +301,7 @@ def read_file(path: str) -> Any:
             warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage provokes anything in zipfile, pickle and PyTorch
-        if isinstance(error, OSError) and error.errno:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             error.filename = error.filename or path
             raise
         if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):

@@ -118,11 +118,16 @@ def load_file(path: str) -> Any:
         with naming(path):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage provokes anything in pickle, zipfile and PyTorch
-        if is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
+        if is_out_of_memory(error) or is_read_error(error):
             raise
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); remove it "
                          "or replace it") from error
+
+
+def is_read_error(error: Exception) -> bool:
+    """Whether a file cannot be read; a truncated one makes PyTorch seek where nothing is."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def beside(path: str, name: str) -> str:
