@@ -85,24 +85,26 @@ class Attention(nn.Module):
         if key.is_cuda or key.shape[-2] >= FUSED_FROM:  # the same formula
             dropout_p = self.attn_dropout.p if self.training else 0.0
             return F.scaled_dot_product_attention(query, key, value, None, dropout_p, causal)
+        # (bs, n_local_heads, q_len, seqlen)
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
         if causal:
             later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).triu(diagonal=1)
             scores = scores.masked_fill(later, -math.inf)
-        weights = self.attn_dropout(scores.softmax(dim=-1))  # (bs, n_local_heads, q_len, seqlen)
-        return weights @ value
+        weights = self.attn_dropout(scores.softmax(dim=-1))
+        return weights @ value  # (bs, n_local_heads, q_len, head_dim)
 
     def forward(self, x: torch.Tensor, last_only: bool = False) -> torch.Tensor:
-        """Mix the positions of (bs, seqlen, dim); with `last_only` the result is (bs, 1, dim)."""
-        query = self.compute_query(x[:, -1:] if last_only else x)
-        query = query.unflatten(-1, (-1, self.head_dim))  # (bs, q_len, n_local_heads, head_dim)
-        key = self.compute_key(x).unflatten(-1, (-1, self.head_dim))
-        value = self.compute_value(x).unflatten(-1, (-1, self.head_dim))
+        """Mix the positions of x; with `last_only`, compute the result of the last one alone."""
+        query = self.compute_query(x[:, -1:] if last_only else x)  # (bs, q_len, dim)
+        key, value = self.compute_key(x), self.compute_value(x)  # (bs, seqlen, kv_dim)
+        query, key, value = (  # (bs, q_len or seqlen, n_local_heads or n_kv_heads, head_dim)
+            t.unflatten(-1, (-1, self.head_dim)) for t in (query, key, value))
         query, key = apply_rotary_emb(query, key, self.head_dim, self.max_seq_len)
         if self.n_rep > 1:
             key = key.repeat_interleave(self.n_rep, dim=2)  # (bs, seqlen, n_local_heads, head_dim)
             value = value.repeat_interleave(self.n_rep, dim=2)
-        query, key, value = (t.transpose(1, 2) for t in (query, key, value))
+        query, key, value = (  # (bs, n_local_heads, q_len or seqlen, head_dim)
+            t.transpose(1, 2) for t in (query, key, value))
         mixed = self.compute_query_key_value_scores(query, key, value)
         mixed = mixed.transpose(1, 2).flatten(-2)  # (bs, q_len, dim)
         return self.resid_dropout(self.compute_output(mixed))
@@ -126,8 +128,8 @@ class FeedForward(nn.Module):
         return F.silu(self.w1(x)) * self.w3(x)  # (bs, seqlen, hidden_dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(bs, seqlen, dim) to (bs, seqlen, dim)."""
-        return self.dropout(self.w2(self.SwiGLU(x)))
+        """Two linear layers with SwiGLU between them, for each position by itself."""
+        return self.dropout(self.w2(self.SwiGLU(x)))  # (bs, seqlen, dim)
 
 
 class LlamaLayer(nn.Module):
@@ -146,8 +148,8 @@ class LlamaLayer(nn.Module):
         self.ffn_norm = LayerNorm(config.dim, config.layer_norm_eps)
 
     def forward(self, x: torch.Tensor, last_only: bool = False) -> torch.Tensor:
-        """(bs, seqlen, dim) to the same, or with `last_only` to (bs, 1, dim): the last position."""
-        residual = x[:, -1:] if last_only else x
+        """Add what attention and feed-forward compute; with `last_only`, to the last position."""
+        residual = x[:, -1:] if last_only else x  # (bs, q_len, dim)
         h = residual + self.attention(self.attention_norm(x), last_only)
         return h + self.feed_forward(self.ffn_norm(h))
 
@@ -192,7 +194,7 @@ class Llama(LlamaPreTrainedModel):
         *lower, top = self.layers
         for layer in lower:
             h = layer(h)
-        hidden = self.norm(top(h, last_only))
+        hidden = self.norm(top(h, last_only))  # (bs, seqlen, dim), or (bs, 1, dim)
         return self.output(hidden[:, -1:] if targets is None else hidden), hidden
 
     @torch.inference_mode()
