@@ -237,24 +237,21 @@ class LlamaDataset(Dataset):
 def load_data(
     args: Namespace, splits: Iterable[str], num_labels: int = 0, prompt_suffix: str | None = None
 ) -> Data:
-    """Read and tokenize splits, each sentence once, and check their labels.
+    """Read and tokenize splits, each sentence once; check labels, of which "train" sets the number.
 
-    `num_labels` is that of the training data where they are among the splits.
+    The prompt follows the sentences of dev and test.
     """
-    tokenizer = Tokenizer(args.max_sentence_len, args.tokenizer)
-    data = {}
+    tokenizer, data = Tokenizer(args.max_sentence_len, args.tokenizer), {}
     for split in splits:
-        path, lowest = getattr(args, split), PLACEHOLDER
+        path, suffix = getattr(args, split), None if split == "train" else prompt_suffix
+        data[split] = create_data(path, tokenizer, split, eos=False, prompt_suffix=suffix)
         if split == "train":
-            rows, num_labels = create_data(path, tokenizer, "train", eos=False)
-            lowest = 0
-        else:
-            rows = create_data(path, tokenizer, "test", eos=False, prompt_suffix=prompt_suffix)
-        for line, (_, label, _) in enumerate(rows, start=1):
+            data[split], num_labels = data[split]
+        lowest = 0 if split == "train" else PLACEHOLDER
+        for line, (_, label, _) in enumerate(data[split], start=1):
             if not lowest <= label < num_labels:
                 raise InputError(f"{path}, line {line}: label {label} is not from 0 to "
                                  f"{num_labels - 1}; the training data have {num_labels} labels")
-        data[split] = rows
     return Data(tokenizer, num_labels, data)
 
 
@@ -431,7 +428,8 @@ def train(args: Namespace) -> None:
     """Train, with LoRA if `args.option` is "lora", and save the model of the best epoch."""
     args = prepare(args, "train", ["train", "dev"], ["filepath", "state"])
     fit(args, load_data(args, ["train", "dev"]))
-    remove_state(args)
+    with suppress(OSError):  # the run has succeeded
+        os.unlink(args.state)
 
 
 train_lora = train  # they differ only in the parameters that `make_classifier` lets train
@@ -457,7 +455,8 @@ def train_and_test(args: Namespace) -> None:
                    ["filepath", "state", "dev_out", "test_out"])
     data = load_data(args, ["train", "dev", "test"])
     evaluate(args, fit(args, data), data)
-    remove_state(args)
+    with suppress(OSError):  # the run has succeeded
+        os.unlink(args.state)
 
 
 def fit(args: Namespace, data: Data) -> nn.Module:
@@ -487,7 +486,8 @@ def fit(args: Namespace, data: Data) -> nn.Module:
         improved = not dev_acc <= state["best_dev_acc"]  # also where dev has no labels: NaN
         if improved:
             state |= {"best_dev_acc": dev_acc, "best": epoch, "best_weights": state["weights"]}
-            save_model(merged(args, model), optimizer, args, config, args.filepath)
+            best = merge_lora_weights(copy.deepcopy(model))
+            save_model(best, optimizer, args, config, args.filepath)
         utils.save_file(args.state, state | {
             "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
@@ -497,7 +497,7 @@ def fit(args: Namespace, data: Data) -> nn.Module:
               f"{', best so far' * improved}")
     print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
     model.load_state_dict(model.state_dict() | state["best_weights"])
-    return merged(args, model)
+    return merge_lora_weights(model)
 
 
 def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingClassifier:
@@ -510,11 +510,6 @@ def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingC
         model.llama.requires_grad_(False)
         model.llama = apply_lora(model.llama, rank=args.lora_rank, alpha=args.lora_alpha)
     return model
-
-
-def merged(args: Namespace, model: nn.Module) -> nn.Module:
-    """A copy of the model with LoRA merged into it; without LoRA, the model itself."""
-    return merge_lora_weights(copy.deepcopy(model)) if args.option == "lora" else model
 
 
 def train_epoch(
@@ -576,12 +571,6 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
         torch.cuda.set_rng_state(state["cuda_rng"])
     print(f"resume after {state['done']} of {args.epochs} epochs")
     return state
-
-
-def remove_state(args: Namespace) -> None:
-    """Remove what nobody needs after a run; it succeeded even where that fails."""
-    with suppress(OSError):
-        os.unlink(args.state)
 
 
 JOBS = {"generate": generate, "prompt": test_with_prompting,
