@@ -10,7 +10,8 @@ import pytest
 import corpus
 import engine
 import english
-from run_llama import PROMPT
+from runs import run
+from utils import PROMPT
 
 SHIPPED = "473d0eb2f903d03ca74bad8e9d8ae5a40cb12ba5a18a91e5aad3455767e8c33a"
 
@@ -75,13 +76,13 @@ def test_mistake_is_reported_with_file_and_line(tmp_path, line, sections, messag
 
 
 def test_command_prints_stories_and_reports_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
-    assert corpus.main(["--count", "2", "--seed", "3"]) == 0
-    assert capsys.readouterr().out.splitlines() == list(corpus.stories(2, seed=3))
+    status, printed, said = run(["--count", "2", "--seed", "3"], capsys, corpus.main)
+    assert (status, printed.splitlines(), said) == (0, list(corpus.stories(2, seed=3)), [])
     monkeypatch.setattr(corpus, "FOLDER", tmp_path)
     (tmp_path / "words.txt").write_text("# Text before the first section is a mistake.\n\nhello\n")
     corpus.grammar.cache_clear()
-    assert corpus.main([]) == 2
-    assert re.fullmatch(r"corpus.py: .*words.txt, line 3: expected .*\n", capsys.readouterr().err)
+    status, _, (said,) = run([], capsys, corpus.main)
+    assert status == 2 and re.match("corpus.py: .*words.txt, line 3: expected ", said)
 
 
 def test_plot_that_is_too_short_is_a_mistake(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Data files: what is read from them, what is refused and how, and the batches made of them."""
+"""Data files: what is read, what is refused and how, and batches."""
 
 import json
 from argparse import Namespace
@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import run_llama
-from tokenizer import Tokenizer
+from run_llama import question
 from utils import InputError, read_examples, read_label_names
+
+SPLITS = ("train", "dev", "test")
 
 
 @pytest.fixture
@@ -76,13 +78,24 @@ def test_label_names_may_follow_a_byte_order_mark(write):
     assert read_label_names(write('\ufeff["é"]')) == read_label_names(write('["é"]')) == ["é"]
 
 
-@pytest.mark.parametrize("names,question", [
+@pytest.mark.parametrize("names,expected", [
     (["fine"], "Is this movie fine? This movie is "),
     (["bad", "fine"], "Is this movie bad or fine? This movie is "),
     (["bad", "so so", "fine"], "Is this movie bad, so so, or fine? This movie is "),
 ])
-def test_the_question_lists_the_names_and_ends_in_a_blank(names, question):
-    assert run_llama.question(names) == question
+def test_the_question_lists_the_names_and_ends_in_a_blank(names, expected):
+    assert question(names) == expected
+
+
+@pytest.fixture
+def load(write, tiny_tokenizer):
+    """Load a data set of these texts; the result is its paths, too."""
+    def load(**texts: str) -> tuple[run_llama.Data, Namespace]:
+        paths = {split: write(text, split) for split, text in texts.items()}
+        args = Namespace(**paths, tokenizer=str(tiny_tokenizer), max_sentence_len=None,
+                         batch_size=2)
+        return run_llama.load_data(args, texts), args
+    return load
 
 
 @pytest.mark.parametrize("split,content,line", [
@@ -92,44 +105,43 @@ def test_the_question_lists_the_names_and_ends_in_a_blank(names, question):
     ("test", "-2 ||| a\n", 1),
 ])
 def test_labels_outside_the_classes_of_the_training_data_are_refused_by_file_and_line(
-        write, tiny_tokenizer, split, content, line):
+        load, split, content, line):
     texts = {"train": "0 ||| a\n1 ||| b\n", "dev": "0 ||| c\n", "test": "1 ||| d\n"}
-    paths = {split: write(text, split) for split, text in (texts | {split: content}).items()}
-    with pytest.raises(InputError, match="not from 0 to 1") as error:
-        run_llama.load_data(
-            Namespace(**paths, tokenizer=str(tiny_tokenizer), max_sentence_len=None))
-    assert str(error.value).startswith(f"{paths[split]}, line {line}: ")
+    with pytest.raises(InputError, match=f"{split}, line {line}: .*not from 0 to 1"):
+        load(**texts | {split: content})
 
 
-def test_shuffled_batches_hold_every_sentence_once_in_an_order_of_the_seed(tiny_tokenizer):
-    tokenizer, orders = Tokenizer(tokenizer_model=str(tiny_tokenizer)), []
-    rows = [(f"cat {i}", i, tokenizer.encode(f"cat {i}", bos=True, eos=False)) for i in range(5)]
+def test_shuffled_batches_contain_every_row_once_in_an_order_of_the_seed(load):
+    (data, args), orders = load(train="".join(f"{i} ||| cat {i}\n" for i in range(5))), []
     for seed in (0, 0, 1, 2, 3):
         torch.manual_seed(seed)
-        loader = run_llama.make_loader(rows, Namespace(batch_size=2), tokenizer, shuffle=True)
-        batches = [batch["labels"].tolist() for batch in loader]
+        batches = [batch["labels"].tolist()
+                   for batch in run_llama.make_loader(args, data, "train", shuffle=True)]
         assert [len(labels) for labels in batches] == [2, 2, 1]
         orders.append(sum(batches, []))
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert orders[0] == orders[1] and len({tuple(order) for order in orders}) > 2
+    in_order = [batch["sents"] for batch in run_llama.make_loader(args, data, "train")]
+    assert in_order == [["cat 0", "cat 1"], ["cat 2", "cat 3"], ["cat 4"]]
 
 
 @pytest.mark.parametrize("name,sizes,classes,mean,longest", [
     ("sst", (8544, 1101, 2210), 5, 27, 93), ("cfimdb", (1707, 245, 488), 2, 236, 585)])
 def test_the_official_data_have_the_published_sizes(assets, name, sizes, classes, mean, longest):
-    paths = {split: str(assets / f"data/{name}-{split}.txt") for split in ("train", "dev", "test")}
+    paths = {split: str(assets / f"data/{name}-{split}.txt") for split in SPLITS}
     data = run_llama.load_data(Namespace(
-        **paths, tokenizer=str(assets / "tokenizer.model"), max_sentence_len=None))
-    assert (len(data.train), len(data.dev), len(data.test), data.num_labels) == (*sizes, classes)
+        **paths, tokenizer=str(assets / "tokenizer.model"), max_sentence_len=None), SPLITS)
+    train, dev, test = (data.rows[split] for split in SPLITS)
+    assert (len(train), len(dev), len(test), data.num_labels) == (*sizes, classes)
     mapping = assets / f"data/{name}-label-mapping.json"
     names = read_label_names(str(mapping))
     assert names == json.loads(mapping.read_bytes())
-    lengths = [len(ids) for _, _, ids in data.train + data.dev + data.test]
+    lengths = [len(ids) for _, _, ids in train + dev + test]
     assert abs(sum(lengths) / len(lengths) - mean) < 1 and abs(max(lengths) - longest) <= 1
     original = Path(paths["dev"]).read_bytes().decode().rstrip("\n").split("\n")
-    assert [f"{label} ||| {sentence}" for sentence, label, _ in data.dev] == [
+    assert [f"{label} ||| {sentence}" for sentence, label, _ in dev] == [
         line.rstrip() for line in original]
     # The question is tokenized once, by itself: the reference tokenizes it with every sentence.
-    encode, question = data.tokenizer.sp_model.encode, run_llama.question(names)
-    for sentence, _, ids in data.dev:
-        assert ids[1:] + encode(question) == encode(f"{sentence} {question}")
+    encode = data.tokenizer.sp_model.encode
+    for sentence, _, ids in dev:
+        assert ids[1:] + encode(question(names)) == encode(f"{sentence} {question(names)}")

@@ -11,6 +11,7 @@ import pytest
 
 import reviews
 from engine import Row
+from runs import run
 
 DEMO = Path(reviews.__file__).parent
 SHIPPED = "ff848b02e13fc8380cdb561216a43227da88ffb663bf43fa984e29e90e5ca140"
@@ -133,5 +134,5 @@ def test_mistake_is_reported_with_file_and_line(old, new, message, tmp_path, mon
 
 
 def test_command_reports_a_missing_folder_in_one_line(tmp_path, capsys):
-    assert reviews.main(["--out", str(tmp_path / "missing")]) == 2
-    assert re.fullmatch("reviews.py: .*missing.*\n", capsys.readouterr().err)
+    status, _, (said,) = run(["--out", str(tmp_path / "missing")], capsys, reviews.main)
+    assert status == 2 and re.match("reviews.py: .*missing", said)

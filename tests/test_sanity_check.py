@@ -1,4 +1,4 @@
-"""sanity_check.py compares, says so, and never passes without having compared."""
+"""sanity_check.py compares, prints the result, and never passes without having compared."""
 
 import shutil
 
@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import reference
+import runs
 import sanity_check
 from conftest import SMALL
 
+CORRECT = "Your Llama implementation is correct!"
 WIDE = SMALL | {"vocab_size": 18_000}  # has the token ids of the official values
 
 
@@ -26,14 +28,23 @@ def embedded(tmp_path, monkeypatch):
 
 @pytest.fixture
 def official(embedded):
-    """A working directory with files of the official names and form, and of a small model."""
+    """Files of the official names and form, for a small model."""
     weights = reference.seeded_weights(WIDE, seed=0)
     reference.save_checkpoint("stories42M.pt", weights, WIDE)
     logits, hidden = reference.forward(weights, WIDE, sanity_check.OFFICIAL_IDS)
     values = {"logits": logits[:, -1:], "hidden_states": hidden}
     torch.save({name: torch.tensor(np.float32(value)) for name, value in values.items()},
                "sanity_check.data")
-    return values
+
+
+@pytest.fixture
+def check(capsys):
+    """Run the check: its status, its output, and its lines on standard error."""
+    def check(*argv: str) -> tuple[int, str, list[str]]:
+        status, printed, said = runs.run([*argv], capsys, sanity_check.main)
+        assert (CORRECT in printed.splitlines()) == (status == 0)
+        return status, printed, said
+    return check
 
 
 def change(path, edit) -> None:
@@ -42,49 +53,68 @@ def change(path, edit) -> None:
     torch.save(saved, path)
 
 
-def test_the_embedded_model_passes_where_there_is_no_official_one(embedded, capsys):
-    assert sanity_check.main([]) == 0
-    out = capsys.readouterr().out
-    assert "stories42M.pt is not here" in out and "Passed" in out
-    assert sanity_check.main(["stories42M.pt"]) == 2  # it was asked for by name
+def test_the_embedded_model_takes_the_place_of_the_official_one_unless_that_is_named(
+        embedded, check):
+    status, printed, said = check()
+    assert status == 0 and "stories42M.pt is not here" in printed and not said
+    status, _, (said,) = check("stories42M.pt")
+    assert status == 2 and said.startswith("sanity_check.py: stories42M.pt: ")
 
 
-def test_one_of_several_cases_is_enough_to_fail(embedded):
-    change(embedded / "sanity_check.data", lambda cases: cases[1]["logits"][0, 0, 5].add_(0.5))
-    assert sanity_check.main([]) == 1
+def test_each_case_without_a_mask_is_compared(embedded, check):
+    path = embedded / "sanity_check.data"
+    cases = torch.load(path, weights_only=True)
+    assert {case["causal"] for case in cases} == {True, False}
+    for case in cases:
+        case["logits"][0, 0, 5] += 0.5
+        torch.save(cases, path)
+        assert check()[0] == (0 if case["causal"] else 1)
+        case["logits"][0, 0, 5] -= 0.5
 
 
 @pytest.mark.parametrize("name", ["logits", "hidden_states"])
-@pytest.mark.parametrize("factor, status, said", [(0, 0, "Passed"), (0.9, 0, "Passed"),
-                                                  (2.0, 1, "FAILED")])
+@pytest.mark.parametrize("factor, status", [(0, 0), (0.9, 0), (2.0, 1)])
 def test_official_files_are_compared_within_the_official_tolerance(
-        official, capsys, name, factor, status, said):
+        official, check, name, factor, status):
     """A hundred-thousandth and a thousandth of the value; 0.9 leaves room for float32 itself."""
     def edit(saved):
         expected = saved[name].flatten()[-1]
         saved[name].flatten()[-1] += factor * (1e-5 + 1e-3 * abs(expected))
 
     change("sanity_check.data", edit)
-    assert sanity_check.main([]) == status
-    printed = capsys.readouterr().out
-    assert f"Checking stories42M.pt against sanity_check.data\n{said}" in printed
+    found, printed, said = check()
+    assert found == status and not said
+    assert "Checking stories42M.pt against sanity_check.data" in printed.splitlines()
 
 
-@pytest.mark.parametrize("damage, said", [
+@pytest.mark.parametrize("wrong", [
+    lambda logits, hidden: (logits.repeat(1, 8, 1), hidden),
+    lambda logits, hidden: (logits, hidden[:, -1:]),
+    lambda logits, hidden: (logits, hidden * torch.nan)],
+    ids=["logits of all positions", "hidden state of the last position", "NaN"])
+def test_results_of_another_shape_or_without_numbers_fail(official, check, monkeypatch, wrong):
+    model = sanity_check.load_model("stories42M.pt")
+    model.register_forward_hook(lambda module, inputs, outputs: wrong(*outputs))
+    monkeypatch.setattr(sanity_check, "load_model", lambda path: model)
+    status, printed, said = check()
+    assert status == 1 and "FAILED" in printed and not said
+
+
+@pytest.mark.parametrize("damage, expected", [
     (lambda folder: (folder / "stories.pt").unlink(), "stories42M.pt"),
+    (lambda folder: (folder / "stories.pt").write_bytes(b"PK"), "stories.pt: damaged"),
     (lambda folder: (folder / "sanity_check.data").unlink(), "sanity_check.data"),
     (lambda folder: (folder / "sanity_check.data").write_bytes(b"PK"), "damaged"),
     (lambda folder: change(folder / "sanity_check.data", lambda cases: cases[0].pop("logits")),
-     "holds no logits"),
+     "no logits"),
     (lambda folder: change(folder / "sanity_check.data",
-                           lambda cases: cases[0].update(logits=torch.ones(2, 1, 7))),
+                           lambda cases: cases[1].update(logits=torch.ones(2, 1, 7))),
      "another model"),
     (lambda folder: change(folder / "sanity_check.data",
-                           lambda cases: cases[0]["token_ids"].fill_(10**6)), "too small"),
-], ids=["no checkpoint", "no values", "damaged", "no logits", "other shape", "other tokens"])
-def test_nothing_passes_without_a_comparison(embedded, capsys, damage, said):
+                           lambda cases: cases[1]["token_ids"].fill_(10**6)), "another model"),
+], ids=["no model", "damaged model", "no values", "damaged", "no logits", "other width",
+        "other tokens"])
+def test_nothing_passes_without_a_comparison(embedded, check, damage, expected):
     damage(embedded)
-    assert sanity_check.main([]) == 2
-    out, error = capsys.readouterr()
-    assert "nothing was compared" in error and said in error and error.count("\n") == 1
-    assert "Passed" not in out
+    status, _, (said,) = check()
+    assert status == 2 and said.startswith("sanity_check.py: ") and expected in said
