@@ -266,5 +266,6 @@ def one_line(message: object) -> str:
 def progress(batches: Iterable, title: str) -> Iterable:
     """Iterate with a progress bar; in a log file, with one line every three minutes."""
     is_terminal = sys.stderr and sys.stderr.isatty()
-    pace = {} if is_terminal else {"mininterval": 180, "delay": 180, "ascii": True}
+    pace = {} if is_terminal else {
+        "mininterval": 180, "maxinterval": 180, "delay": 180, "ascii": True}
     return tqdm(batches, title, leave=False, disable=not sys.stderr, **pace)
