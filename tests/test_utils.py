@@ -1,9 +1,11 @@
-"""Atomic writes, progress, and code that runs on every platform."""
+"""Atomic writes, errors in one line, interruption, progress, and code for every platform."""
 
 import errno
 import os
 import re
+import signal
 import stat
+import subprocess
 import sys
 import threading
 from io import StringIO
@@ -11,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import tqdm.std
 
-import utils
-from runs import ROOT
-from utils import atomic_write, progress, save_file
+from runs import ROOT, command, contents, run
+from utils import InputError, atomic_write, progress, run_program, save_file
 
 
 @pytest.fixture
@@ -112,14 +114,124 @@ def test_a_full_disk_is_an_oserror_also_in_the_middle_of_a_checkpoint(path, size
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
+def test_a_file_that_cannot_be_replaced_is_written_in_place(path, monkeypatch):
+    def replace(source, target):
+        raise OSError(errno.EBUSY, "Device or resource busy", target)
+
+    monkeypatch.setattr(os, "replace", replace)  # as for a file that is mounted
+    with atomic_write("file") as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and os.listdir() == ["file"]
+
+
+# ------------------------------------------------------------------------------ errors in one line
+
+class Failure(InputError):
+    status = 1
+
+
+@pytest.mark.parametrize("error, status, expected", [
+    (InputError("two\nlines and \x1b[31m colour"), 2, "two lines and ?[31m colour"),
+    (Failure("it went wrong"), 1, "it went wrong"),
+    (FileNotFoundError(errno.ENOENT, "No such file", "a.txt"), 2, "a.txt: No such file; "),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device"),
+    (OSError("no number"), 2, "no number"),
+    (ImportError("DLL load failed"), 2, "DLL load failed; "),
+    (MemoryError(), 1, "out of memory; "),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory; "),
+    (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), 1, "out of memory; "),
+    (KeyboardInterrupt(), 130, "interrupted"),
+], ids=repr)
+def test_what_a_user_can_mend_is_one_line_and_a_status(capsys, error, status, expected):
+    def main(argv):
+        raise error
+
+    found, _, (said,) = run([], capsys, main)
+    assert found == status and said.startswith(f"test_utils.py: {expected}")
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours"), KeyError("ours")])
+def test_a_defect_of_ours_keeps_its_traceback(error):
+    def main(argv):
+        raise error
+
+    with pytest.raises(type(error), match="ours"):
+        run_program(main, [])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no /proc/self/mem")
+def test_an_error_in_the_middle_of_a_file_names_it(place, capsys):
+    status, _, (said,) = run(command("finetune", train="/proc/self/mem"), capsys)
+    assert status == 2 and said.startswith("run_llama.py: /proc/self/mem: ")
+
+
+@pytest.mark.parametrize("option", ["prompt", "finetune", "lora"])
+def test_a_package_that_cannot_be_imported_is_reported_before_the_work(
+        place, capsys, monkeypatch, option):
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
+    before = contents()
+    status, printed, (said,) = run(command(option), capsys)
+    assert status == 2 and said.startswith("run_llama.py: ") and "sklearn" in said
+    assert "load " not in printed and contents() == before
+
+
+# ------------------------------------------------------------------------- programs in processes
+
+def start(*argv: str) -> subprocess.Popen:
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "demo")])}
+    return subprocess.Popen([sys.executable, *argv], env=env, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of Unix")
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_is_one_line_and_leaves_no_temporary_file(place, number, status):
+    with start(str(ROOT / "run_llama.py"), *command("finetune", epochs=10**6)) as child:
+        for line in child.stdout:
+            if line.startswith("epoch 0: "):
+                child.send_signal(number)
+                break
+        _, said = child.communicate()
+    assert child.returncode == status
+    assert re.fullmatch("run_llama.py: interrupted.*--resume\n", said)
+    assert not [path for path in contents() if path.endswith(".part")]
+
+
+def test_the_program_works_without_docstrings_and_assertions(place):
+    program = ("import sys, run_llama\ntry:\n    run_llama.main(['--help'])\n"
+               "except SystemExit:\n    run_llama.main(sys.argv[1:])")
+    with start("-OO", "-c", program, *command("generate")) as child:
+        printed, said = child.communicate()
+    assert (child.returncode, said) == (0, "") and printed.startswith("usage: ")
+    assert "Wrote generated sentence to generated-sentence-temp-1.txt." in printed.splitlines()
+
+
+def test_programs_without_tensors_do_not_wait_for_pytorch():
+    """A story of the generator, and what prepare_submit.py shares with run_llama.py."""
+    program = ("import sys, corpus, utils; corpus.main(['--count', '1']); "
+               "assert utils.KIND and 'torch' not in sys.modules")
+    with start("-c", program) as child:
+        printed, said = child.communicate()
+    assert (child.returncode, said, printed.count("\n")) == (0, "", 1)
+
+
 # ---------------------------------------------------------------------------------------- progress
 
-@pytest.mark.parametrize("seconds,expected", [
-    (0, "title: 1 of 3 batches\ntitle: 2 of 3 batches\ntitle: 3 of 3 batches\n"), (10**9, "")])
-def test_into_a_log_progress_is_a_line_now_and_then(capsys, monkeypatch, seconds, expected):
-    monkeypatch.setattr(utils, "LOG_SECONDS", seconds)
-    assert list(progress([1, 2, 3], "title")) == [1, 2, 3]
-    assert capsys.readouterr() == (expected, "")
+@pytest.mark.parametrize("seconds, lines", [(1, 0), (60, 20)])
+def test_into_a_log_progress_is_a_line_every_three_minutes(capsys, monkeypatch, seconds, lines):
+    """Sixty batches, of a second or a minute each."""
+    clock = 0
+
+    def batches():
+        nonlocal clock
+        for batch in range(60):
+            clock += seconds
+            yield batch
+
+    monkeypatch.setattr(tqdm.std, "time", lambda: clock)
+    assert list(progress(batches(), "title")) == list(range(60))
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("title: ") == lines
 
 
 def test_on_a_terminal_progress_is_a_bar_that_goes_away(capsys, monkeypatch):
@@ -144,6 +256,6 @@ UNIX_ONLY = re.compile(
 
 def test_programs_use_nothing_that_only_unix_has():
     programs = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.py")}
-    assert len(programs) == 13
+    assert "run_llama.py" in programs
     for name, text in programs.items():
         assert not UNIX_ONLY.findall(text), name
