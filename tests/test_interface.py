@@ -35,13 +35,14 @@ import llama
 import lora
 import reference
 import run_llama
+import runs
 import tokenizer
 from conftest import ROOT, SMALL
-from runs import KIND, NAMES, SHAPE, WEIGHTS, labels_in
+from runs import KIND, NAMES, SHAPE, SIZES, WEIGHTS, command, labels_in
 from utils import read_examples
 
 FIVE = ["llama", "classifier", "rope", "lora", "optimizer"]
-ELEVEN = [*FIVE, "run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check"]
+SIX = ["run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check"]
 
 CONFIG_FIELDS = """vocab_size=32000, dim=512, dropout=0.0, n_layers=8, n_heads=8, n_kv_heads=8, \
 max_seq_len=1024, layer_norm_eps=1e-5, multiple_of=32, hidden_dim=None, \
@@ -73,7 +74,7 @@ run_llama: create_data(filename, tokenizer, flag='train', lower=False, eos=True,
 run_llama.LlamaDataset: __init__(dataset, args, eos=False) pad_data(rows) collate_fn(rows)
 run_llama: model_eval(dataloader, model, device)
 run_llama: save_model(model, optimizer, args, config, filepath)
-run_llama: train(args) test(args) test_with_prompting(args)
+run_llama: train(args) train_lora(args) test(args) test_with_prompting(args)
 run_llama: generate_sentence(args, prefix, outfile, max_new_tokens=75, temperature=0.0)
 run_llama: write_predictions_to_file(split, outfile, acc, pred, sents)
 """.strip().splitlines()
@@ -105,17 +106,18 @@ OPTIONS = {
     "lora_rank": 4, "lora_alpha": 1.0, "batch_size": 8, "hidden_dropout_prob": 0.3, "lr": 2e-5,
 }
 QUESTION = "Is this movie red or so big? This movie is "
+SENTENCES = ["one red cat", "the little ball sat in the park", "a mat"]
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
 
 
-def assignment_args(option: str, **changes) -> Namespace:
+def assignment_args(kind: str, **changes) -> Namespace:
     """What graders pass: the assignment's options and `filepath`, and none of ours."""
-    files = {split: f"{split}.txt" for split in ("train", "dev", "test")}
-    files |= {f"{split}_out": f"{split}-{KIND[option]}-output.txt" for split in ("dev", "test")}
+    files = {split: f"{split}.txt" for split in SIZES}
+    files |= {f"{split}_out": f"{split}-{KIND[kind]}-output.txt" for split in ("dev", "test")}
     files |= {"label_names": "names.json", "pretrained_model_path": "model.pt",
-              "filepath": f"{option}-2-0.01.pt"}
-    return Namespace(**OPTIONS | files | {"option": option, "epochs": 2, "lr": 0.01} | changes)
+              "filepath": f"{kind}-2-0.01.pt"}
+    return Namespace(**OPTIONS | files | {"option": kind, "epochs": 2, "lr": 0.01} | changes)
 
 
 def pieces(text: str | list[str]) -> list:
@@ -203,12 +205,17 @@ def test_everything_goes_through_forward(place):
     close(embedding(tokens), F.log_softmax(embedding.classifier_head.bias, -1).expand(2, 2))
 
 
-@pytest.mark.parametrize("module", ELEVEN)
+@pytest.mark.parametrize("module", FIVE + SIX)
 def test_imports(module):
-    """The five that get moved out lean on little of ours; none of the eleven on more packages."""
+    """Five files get moved out, others' put in their place; all need the same five packages."""
     allowed = {*sys.stdlib_module_names, "torch", "numpy", "sentencepiece", "tqdm", "sklearn"}
-    allowed.update(ELEVEN if module not in FIVE else [
-        *FIVE, "config.LlamaConfig", "base_llama.LlamaPreTrainedModel", "tokenizer.Tokenizer"])
+    if module in FIVE:
+        allowed.update(FIVE, ["config.LlamaConfig", "base_llama.LlamaPreTrainedModel",
+                              "tokenizer.Tokenizer"])
+    else:  # of the five, only names of the table above
+        listed = [f"{owner}.{function.partition('(')[0]}" for owner, function in SIGNATURES]
+        allowed.update(SIX, [name for name in listed if name.count(".") == 1])
+        allowed.update(owner for owner, _ in SIGNATURES if "." in owner)
     imported = set()
     for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -218,40 +225,56 @@ def test_imports(module):
     assert not {name for name in imported if not {name, name.partition(".")[0]} & allowed}
 
 
-# config.py, base_llama.py
+# config.py, base_llama.py, llama.py
 
 
-def test_configuration_is_positional_and_keeps_further_keywords():
+def test_configuration_is_positional_keeps_further_keywords_and_prints_itself():
     values = [61, 24, 0.1, 2, 4, None, 16, 1e-4, 10, 40, "rotary", False]
     made = config.LlamaConfig(*values, trained_on="stories")
     assert [getattr(made, name) for name in re.findall(r"(\w+)=", CONFIG_FIELDS)] == values
     assert (made.trained_on, config.LlamaConfig.model_type) == ("stories", "llama")
     assert llama.Attention(made).n_kv_heads == 4  # None means n_heads
+    assert vars(eval(repr(made), {"LlamaConfig": config.LlamaConfig})) == vars(made)
 
 
-def test_pretrained_model_draws_weights_and_knows_its_dtype():
-    model = base_llama.LlamaPreTrainedModel(config.LlamaConfig(**SMALL))
-    model.linear = nn.Linear(200, 200)
+def test_weights_are_drawn_anew_and_smaller_where_a_layer_adds_to_its_input():
+    model = llama.Llama(config.LlamaConfig(200, 96, n_layers=2, n_heads=4, n_kv_heads=4))
     assert base_llama.LlamaConfig is config.LlamaConfig is model.config_class
     assert (model.base_model_prefix, model.dtype) == ("llama", torch.float32)
     assert model.double().dtype == torch.float64
     torch.manual_seed(0)
-    for draw in (model.init_weights, lambda: model._init_weights(model.linear)):
-        nn.init.ones_(model.linear.weight)
-        nn.init.ones_(model.linear.bias)
-        draw()
-        assert model.linear.weight.std().item() == pytest.approx(0.02, rel=0.02)
-        assert not model.linear.bias.any()
+    for weight in model.parameters():
+        nn.init.ones_(weight)
+    model.init_weights()
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            small = name.endswith(("w3.weight", "compute_output.weight"))
+            assert weight.std().item() == pytest.approx(0.01 if small else 0.02, rel=0.05)
+    linear = nn.Linear(200, 200)
+    model._init_weights(linear)
+    assert linear.weight.std().item() == pytest.approx(0.02, rel=0.02) and not linear.bias.any()
+
+
+def test_a_checkpoint_that_cannot_be_read_or_used_is_an_error_of_one_line(place):
+    with pytest.raises(OSError) as error:
+        llama.load_pretrained("missing.pt")
+    assert error.value.filename == "missing.pt"
+    with pytest.raises(ValueError, match="^tokenizer.model: .*$"):
+        llama.load_pretrained("tokenizer.model")
 
 
 # run_llama.py
 
 
 @pytest.mark.parametrize("where", ["empty folder", "repository"])
-def test_get_args_returns_the_assignments_defaults(tmp_path, monkeypatch, where):
+def test_get_args_returns_the_assignments_defaults_and_takes_abbreviations(
+        tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path if where == "empty folder" else ROOT)
     monkeypatch.setattr(sys, "argv", ["run_llama.py"])
     assert vars(run_llama.get_args()).items() >= OPTIONS.items()
+    monkeypatch.setattr(sys, "argv", "run_llama.py --opt lora --lab n.json --use --ep 3".split())
+    changed = {"option": "lora", "label_names": "n.json", "use_gpu": True, "epochs": 3}
+    assert vars(run_llama.get_args()).items() >= (OPTIONS | changed).items()
 
 
 def test_a_story_of_the_embedded_model_which_is_chosen_where_files_are_opened(
@@ -265,9 +288,9 @@ def test_a_story_of_the_embedded_model_which_is_chosen_where_files_are_opened(
     ids = words.encode("Once upon a time", bos=True, eos=False)
     weights = reference.read_checkpoint(ROOT / "demo/stories.pt")
     story = words.decode(ids + reference.greedy_continuation(*weights, ids, 6))
-    printed = capsys.readouterr().out
     assert Path("story.txt").read_bytes().decode("utf-8") == story
-    assert story in printed and "load model from " in printed
+    assert re.search(f"load model from .*\nTemperature is 0.0\n{re.escape(story)}\n---+\n"
+                     "Wrote generated sentence to story.txt.\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("arguments, seed", [([], 11711), ([3], 3)])
@@ -276,6 +299,7 @@ def test_seed_everything(arguments, seed):
     assert random.random() == random.Random(seed).random()
     assert np.random.rand() == np.random.RandomState(seed).rand()
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(seed)))
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
 
 
 def test_create_data(place, capsys):
@@ -297,12 +321,15 @@ def test_create_data(place, capsys):
         f"A Cat {QUESTION}", f"a café ||| Mat {QUESTION}", f"red {QUESTION}")
 
 
-@pytest.mark.parametrize("created", [True, False])
+@pytest.mark.parametrize("encoded", ["with eos", "without eos", "not at all"])
 @pytest.mark.parametrize("eos", [True, False])
 @pytest.mark.parametrize("max_len", [None, 5])
-def test_dataset_pads_on_the_right_and_decides_on_eos_itself(place, created, eos, max_len):
+def test_dataset_pads_on_the_right_and_decides_on_eos_itself(place, encoded, eos, max_len):
     args = assignment_args("finetune", max_sentence_len=max_len)
-    rows = run_llama.create_data("dev.txt", tokenizer.Tokenizer(max_len), "valid", eos=created)
+    rows = run_llama.create_data(
+        "dev.txt", tokenizer.Tokenizer(max_len), "valid", eos=encoded == "with eos")
+    if encoded == "not at all":
+        rows = [(sentence, label, []) for sentence, label, _ in rows]
     dataset = run_llama.LlamaDataset(rows, args, eos=eos)
     labels, sentences = map(list, zip(*read_examples("dev.txt")))
     assert len(dataset) == 7 and dataset[1] == rows[1]
@@ -332,33 +359,81 @@ def test_model_eval_leaves_placeholders_out(place):
     assert list(sents) == [sentence for sentence, _, _ in rows]
 
 
-@pytest.mark.parametrize("option", KIND)
-def test_jobs_run_on_the_options_of_the_assignment_alone(place, capsys, option):
-    """And print the lines that people search logs for."""
-    assert run_llama.train_lora is run_llama.train
-    args, epochs = assignment_args(option), []
-    if option == "prompt":
+N = r"\d+\.\d{3}"
+LINES = {  # that people search logs for
+    "generate": [f"Wrote generated sentence to {story}." for story in runs.STORIES],
+    "prompt": [], "finetune": [f"epoch 0: train loss :: {N}, train acc :: {N}, dev acc :: {N}.*",
+                               "save the model to finetune-1-0.01.pt"],
+    "lora": [f"LoRA epoch 0: train loss :: {N}, train acc :: {N}, dev acc :: {N}.*",
+             "save the model to lora-1-0.01.pt"]}
+
+
+@pytest.mark.parametrize("option", LINES)
+def test_a_run_prints_the_courses_lines(place, capsys, option):
+    assert run_llama.main(command(option)) == 0
+    first, *printed = capsys.readouterr().out.splitlines()
+    assert eval(first.removeprefix("args: ")).items() >= {"option": option, "seed": 1337}.items()
+    wanted = ["load model from model.pt", *LINES[option]]
+    for split, size in SIZES.items() if option in KIND else ():
+        wanted.append(f"load {size} data from {split}.txt")
+        if split != "train":
+            predicted = labels_in(f"my-{split}-{KIND[option]}-output.txt")
+            accuracy = np.mean(np.equal(predicted, labels_in(f"{split}.txt")))
+            wanted.append(f"{split} acc :: {accuracy:.3f}")
+    for line in wanted:
+        assert sum(bool(re.fullmatch(line, each)) for each in printed) == 1, line
+
+
+STORY_OPTIONS = "generated_sentence_low_temp_out generated_sentence_high_temp_out"
+JOBS = {  # the options that a job does not use, and the files that it writes
+    "train": (f"test label_names test_out {STORY_OPTIONS}", ["filepath"]),
+    "test": (f"train label_names {STORY_OPTIONS}", ["dev_out", "test_out"]),
+    "test_with_prompting": (f"filepath {STORY_OPTIONS}", ["dev_out", "test_out"]),
+    "generate_sentence": (f"train dev test label_names dev_out test_out filepath {STORY_OPTIONS}",
+                          ["outfile"]),
+}
+
+
+@pytest.mark.parametrize("option", ["generate", *KIND])
+@pytest.mark.parametrize("job", JOBS)
+def test_each_job_is_complete_by_itself_whatever_the_option(place, job, option):
+    """It runs on the assignment's options alone, and minds no file but its own."""
+    unused, written = JOBS[job]
+    kind = "lora" if option == "lora" else "finetune"
+    if job == "test":
+        run_llama.train(assignment_args(kind, option=option))
+    args = assignment_args("prompt" if "prompt" in job else kind, **{"option": option} |
+                           dict.fromkeys(unused.split(), "missing/file"))
+    before, further = runs.contents(), ()
+    if job == "generate_sentence":
+        args.outfile = "story.txt"
+        further = ("one day", args.outfile, 3)
+    getattr(run_llama, job)(args, *further)
+    assert runs.contents().keys() - before == {getattr(args, name) for name in written}
+
+
+def test_outputs_of_a_job_are_refused_before_it_loads_anything(place, capsys):
+    args = assignment_args("prompt", option="generate", dev_out="wrong.txt")
+    with pytest.raises(ValueError, match="wrong.txt"):
         run_llama.test_with_prompting(args)
-    else:
-        run_llama.train(args)
-        saved, epochs = torch.load(args.filepath, weights_only=True), ["0", "1"]
-        assert type(saved["args"]) is type(saved["model_config"]) is dict
-        assert saved["args"].items() >= vars(args).items()
-        model = classifier.LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
-        model.load_state_dict(saved["model"])  # LoRA is merged
-        run_llama.test(args)
-    out = capsys.readouterr().out
-    epoch = r"^epoch (\d+): train loss :: N, train acc :: N, dev acc :: N"
-    assert re.findall(epoch.replace("N", r"\d+\.\d{3}"), out, re.MULTILINE) == epochs
-    assert "load model from " in out and "load 10 data from train.txt" in out.splitlines()
-    for split, outfile in (("dev", args.dev_out), ("test", args.test_out)):
-        labels, predicted = labels_in(f"{split}.txt"), labels_in(outfile)
-        assert f"load {len(labels)} data from {split}.txt" in out.splitlines()
-        accuracy = np.mean(np.equal(predicted, labels))
-        assert re.search(rf"^{split} acc :: {accuracy:.3f}", out, re.MULTILINE)
+    with pytest.raises(ValueError, match="missing/story.txt"):
+        run_llama.generate_sentence(args, "one day", "missing/story.txt")
+    assert not capsys.readouterr().out
 
 
-# Five files moved out, and our support files under the course's programs
+@pytest.mark.parametrize("option", runs.TRAINING)
+def test_training_saves_a_plain_merged_model(place, option):
+    assert run_llama.train_lora is run_llama.train
+    args = assignment_args(option)
+    run_llama.train(args)
+    saved = torch.load(args.filepath, weights_only=True)
+    assert type(saved["args"]) is type(saved["model_config"]) is dict
+    assert saved["args"].items() >= vars(args).items()
+    model = classifier.LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
+    model.load_state_dict(saved["model"])
+
+
+# Five files moved out, or in; our support files under the course's programs
 
 # What the course's support files offer our five, without their dead code and their utils.py.
 COURSE_FILES = {
@@ -402,7 +477,7 @@ class Tokenizer:
 }
 
 # How the course's sanity_check.py and run_llama.py use the modules, with results in a file.
-COURSE_PROGRAM = """
+COURSE_PROGRAM = f"SENTENCES = {SENTENCES}" + """
 from argparse import Namespace
 from types import SimpleNamespace
 
@@ -418,8 +493,7 @@ from tokenizer import Tokenizer
 
 args = Namespace(pretrained_model_path="model.pt", lora_rank=2, lora_alpha=4.0, lr=1e-2)
 tokenizer = Tokenizer(5)
-encoding = [tokenizer.encode(sentence, bos=True, eos=False)
-            for sentence in ("one red cat", "the little ball sat in the park", "a mat")]
+encoding = [tokenizer.encode(sentence, bos=True, eos=False) for sentence in SENTENCES]
 longest = max(len(ids) for ids in encoding)
 ids = torch.LongTensor([ids + [tokenizer.pad_id] * (longest - len(ids)) for ids in encoding])
 results = {"ids": ids}
@@ -446,6 +520,7 @@ for option in ("finetune", "lora"):
     if option == "lora":
         model.llama = apply_lora(model.llama, rank=args.lora_rank, alpha=args.lora_alpha)
         params = get_lora_optimizer_params(model) + list(model.classifier_head.parameters())
+        assert len({id(param) for param in params}) == len(params)  # none is stepped twice
     optimizer = AdamW(params, lr=args.lr)
     model.train()
     optimizer.zero_grad()
@@ -465,22 +540,32 @@ torch.save(results, "results.pt")
 """
 
 
+def write_sanity_check() -> list[list[int]]:
+    """sanity_check.data for model.pt, from the reference; the result is its token ids."""
+    tokens = padded(SENTENCES, 5)
+    logits, hidden = reference.forward(WEIGHTS, SHAPE, tokens)
+    torch.save({"token_ids": torch.tensor(tokens), "logits": torch.tensor(logits[:, -1:]).float(),
+                "hidden_states": torch.tensor(hidden).float()}, "sanity_check.data")
+    return tokens
+
+
+def execute(program: str, path: Path | None = None) -> subprocess.CompletedProcess:
+    """Run a program on the modules of this folder or of `path`, and nothing else of ours."""
+    Path("program.py").write_text(program, encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(path or ""), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "program.py"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 @pytest.mark.parametrize("layout", ["five files moved out", "support files under other programs"])
 def test_files_work_among_the_courses_own(place, layout):
-    moved = layout == "five files moved out"
+    moved, tokens = layout == "five files moved out", write_sanity_check()
     for name in FIVE if moved else ():
         shutil.copy(ROOT / f"{name}.py", place)
     for name, text in COURSE_FILES.items() if moved else ():
         Path(name).write_text(text, encoding="utf-8")
-    Path("program.py").write_text(COURSE_PROGRAM, encoding="utf-8")
-    reference.save_checkpoint("model.pt", WEIGHTS, SHAPE | {"trained_on": "stories"})
-    tokens = padded(["one red cat", "the little ball sat in the park", "a mat"], 5)
-    logits, hidden = reference.forward(WEIGHTS, SHAPE, tokens)
-    torch.save({"logits": torch.tensor(logits[:, -1:]).float(),
-                "hidden_states": torch.tensor(hidden).float()}, "sanity_check.data")
-    env = os.environ | {"PYTHONPATH": "" if moved else str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "program.py"], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    execute(COURSE_PROGRAM, None if moved else ROOT)
 
     results, start = torch.load("results.pt"), padded(["one day"])[0]
     assert results["ids"].tolist() == tokens
