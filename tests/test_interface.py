@@ -52,8 +52,8 @@ position_embedding_type="rotary", use_cache=True"""
 SIGNATURES = f"""
 config.LlamaConfig: __init__({CONFIG_FIELDS})
 base_llama.LlamaPreTrainedModel: __init__(config) init_weights() _init_weights(module)
-rope: reshape_for_broadcast(freqs_cis, x)
-rope: apply_rotary_emb(query, key, head_dim, max_seq_len, theta=10000.0)
+rope: reshape_for_broadcast(freqs_cis, x) apply_rotary_emb(query, key, head_dim, max_seq_len, \
+theta=10000.0)
 llama.LayerNorm: __init__(dim, eps=1e-6) _norm(x) forward(x)
 llama.Attention: __init__(config) compute_query_key_value_scores(query, key, value) forward(x)
 llama.FeedForward: __init__(dim, hidden_dim, multiple_of, dropout) SwiGLU(x) forward(x)
@@ -397,19 +397,24 @@ JOBS = {  # the options that a job does not use, and the files that it writes
 @pytest.mark.parametrize("option", ["generate", *KIND])
 @pytest.mark.parametrize("job", JOBS)
 def test_each_job_is_complete_by_itself_whatever_the_option(place, job, option):
-    """It runs on the assignment's options alone, and minds no file but its own."""
+    """It runs on the assignment's options alone, and ignores files that it does not use."""
+    assert run_llama.train_lora is run_llama.train
     unused, written = JOBS[job]
     kind = "lora" if option == "lora" else "finetune"
     if job == "test":
         run_llama.train(assignment_args(kind, option=option))
     args = assignment_args("prompt" if "prompt" in job else kind, **{"option": option} |
                            dict.fromkeys(unused.split(), "missing/file"))
-    before, further = runs.contents(), ()
-    if job == "generate_sentence":
-        args.outfile = "story.txt"
-        further = ("one day", args.outfile, 3)
+    before, args.outfile = runs.contents(), "story.txt"
+    further = ("one day", args.outfile, 3) if job == "generate_sentence" else ()
     getattr(run_llama, job)(args, *further)
     assert runs.contents().keys() - before == {getattr(args, name) for name in written}
+    if job == "train":
+        saved = torch.load(args.filepath, weights_only=True)
+        assert type(saved["args"]) is type(saved["model_config"]) is dict
+        assert saved["args"].items() >= {"lr": 0.01, "seed": 1337}.items()
+        model = classifier.LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
+        model.load_state_dict(saved["model"])  # LoRA is merged
 
 
 def test_outputs_of_a_job_are_refused_before_it_loads_anything(place, capsys):
@@ -419,18 +424,6 @@ def test_outputs_of_a_job_are_refused_before_it_loads_anything(place, capsys):
     with pytest.raises(ValueError, match="missing/story.txt"):
         run_llama.generate_sentence(args, "one day", "missing/story.txt")
     assert not capsys.readouterr().out
-
-
-@pytest.mark.parametrize("option", runs.TRAINING)
-def test_training_saves_a_plain_merged_model(place, option):
-    assert run_llama.train_lora is run_llama.train
-    args = assignment_args(option)
-    run_llama.train(args)
-    saved = torch.load(args.filepath, weights_only=True)
-    assert type(saved["args"]) is type(saved["model_config"]) is dict
-    assert saved["args"].items() >= vars(args).items()
-    model = classifier.LlamaEmbeddingClassifier(SimpleNamespace(**saved["model_config"]))
-    model.load_state_dict(saved["model"])
 
 
 # Five files moved out, or in; our support files under the course's programs
