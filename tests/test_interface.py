@@ -572,3 +572,35 @@ def test_files_work_among_the_courses_own(place, layout):
         changed = {name for name in state if not torch.equal(state[name], stepped[name])}
         assert changed == {name for name in state if option == "finetune"
                            or ".compute_" in name or "classifier_head" in name}
+
+
+def test_programs_run_alike_on_five_files_of_another_solution(place, monkeypatch):
+    """All four jobs and the sanity check, as programs in folders with nothing else of ours."""
+    write_sanity_check()
+    commands = [*(["run_llama.py", *command(option)] for option in LINES),
+                ["sanity_check.py", "model.pt"]]
+    results = []
+    for five in (ROOT, ROOT / "tests/solutions"):
+        folder = shutil.copytree(place, place.parent / five.name)
+        for name in FIVE + SIX:
+            shutil.copy((five if name in FIVE else ROOT) / f"{name}.py", folder)
+        monkeypatch.chdir(folder)
+        done = execute(f"""
+import runpy, sys
+for sys.argv in {commands}:
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        print("status", end.code)
+""")
+        printed = done.stdout.splitlines()
+        assert printed.count("status 0") == 5 and not done.stderr
+        assert printed[-2] == "Your Llama implementation is correct!"
+        results.append({path: content for path, content in runs.contents().items()
+                        if path.endswith((".txt", ".pt"))})
+    assert results[0].keys() == results[1].keys() > {
+        *runs.STORIES, "finetune-1-0.01.pt", "lora-1-0.01.pt",
+        *(f"my-{split}-{kind}-output.txt" for kind in KIND.values() for split in ("dev", "test"))}
+    # Rounding differs, which training and sampling could amplify.
+    for path in (runs.STORIES[0], "my-dev-prompting-output.txt", "my-test-prompting-output.txt"):
+        assert results[0][path] == results[1][path]
