@@ -16,7 +16,7 @@ import torch
 import tqdm.std
 
 from runs import ROOT, command, contents, run
-from utils import InputError, atomic_write, progress, run_program, save_file
+from utils import InputError, atomic_write, progress, save_file
 
 
 @pytest.fixture
@@ -148,15 +148,6 @@ def test_what_a_user_can_mend_is_one_line_and_a_status(capsys, error, status, ex
 
     found, _, (said,) = run([], capsys, main)
     assert found == status and said.startswith(f"test_utils.py: {expected}")
-
-
-@pytest.mark.parametrize("error", [ValueError("ours"), RuntimeError("ours"), KeyError("ours")])
-def test_a_defect_of_ours_keeps_its_traceback(error):
-    def main(argv):
-        raise error
-
-    with pytest.raises(type(error), match="ours"):
-        run_program(main, [])
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no /proc/self/mem")
