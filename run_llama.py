@@ -127,7 +127,10 @@ def prepare(
     use_embedded(args, "model", ["pretrained_model_path"])
     if reads:
         use_embedded(args, "data", reads)
-        import sklearn.metrics  # noqa: F401  (if it cannot be imported, now rather than later)
+        try:
+            import sklearn.metrics  # noqa: F401  (takes a second; needed after the first epoch)
+        except ImportError as error:
+            raise InputError(f"scikit-learn: {error}; `bash setup.sh` installs it") from error
     args.tokenizer = args.tokenizer or utils.beside(args.pretrained_model_path, TOKENIZER_MODEL)
     inputs = [getattr(args, name) for name in ("pretrained_model_path", "tokenizer", *reads)]
     for path in inputs:

@@ -42,8 +42,9 @@ def read_cases(path: str) -> list[dict[str, Any]]:
     """Inputs and expected outputs; the embedded file has several."""
     saved = load_file(path)
     cases = saved if isinstance(saved, list) else [saved]
-    for case in cases:
-        if not isinstance(case, dict) or not {"logits", "hidden_states"} <= case.keys():
+    for case in cases or [None]:
+        if not isinstance(case, dict) or not all(
+                isinstance(case.get(name), torch.Tensor) for name in ("logits", "hidden_states")):
             raise InputError(f"{path}: has no logits and hidden_states to compare with")
     return [case for case in cases if not case.get("causal")]
 

@@ -236,8 +236,6 @@ def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None 
         status, message = (*interrupt.args, 130)[0], interrupted
     except InputError as error:
         status, message = error.status, error
-    except ImportError as error:
-        status, message = 2, f"{error}; `bash setup.sh` installs the packages"
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = ("; `bash setup.sh` fetches the official files, --help explains how to name others"

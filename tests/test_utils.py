@@ -136,7 +136,6 @@ class Failure(InputError):
     (FileNotFoundError(errno.ENOENT, "No such file", "a.txt"), 2, "a.txt: No such file; "),
     (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device"),
     (OSError("no number"), 2, "no number"),
-    (ImportError("DLL load failed"), 2, "DLL load failed; "),
     (MemoryError(), 1, "out of memory; "),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory; "),
     (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried"), 1, "out of memory; "),
