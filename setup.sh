@@ -3,7 +3,7 @@
 #
 # Use the active Python if it has the packages, else make .venv and install them there. Then fetch
 # the official files (tokenizer, checkpoint, data) that are missing, first from MINI_LLAMA_MIRROR,
-# a folder or URL laid out like this folder. Files that are here are checked and never changed.
+# a folder or URL laid out like this folder. Existing files are checked and never changed.
 #
 #   --cpu               install the CPU build of PyTorch, on Linux a much smaller download
 #   --tests             require the test tools as well
@@ -17,7 +17,6 @@ set -euo pipefail
 MODULES="torch numpy sentencepiece tqdm sklearn"
 PACKAGES=("torch==2.13.0" "sentencepiece==0.2.3" "tqdm==4.67.1" "scikit-learn==1.7.2"
     "numpy==2.2.6; python_version < '3.11'" "numpy==2.3.5; python_version >= '3.11'")
-UNFINISHED=.setup/unfinished # exists while .venv is being worked on
 
 die() {
     printf 'setup.sh: %s\n' "$1" >&2
@@ -35,57 +34,54 @@ sys.exit(sys.version_info < (3, 10) or not all(map(find_spec, sys.argv[1].split(
 }
 
 make_environment() {
-    local new=false
-    : >"$UNFINISHED"
     if ! find_python "" "${VENV[@]}"; then
-        new=true
         find_python "" python3 python py python3.{14..10} || die "no Python 3.10 or newer on PATH"
         "$python" -m venv --clear .venv || die "$python cannot make .venv, see above"
+        : >.venv/unfinished
         find_python "" "${VENV[@]}"
     fi
-    printf 'installing PyTorch and what goes with it into .venv: this takes a few minutes\n'
+    printf 'installing PyTorch and the other packages into .venv: this takes a few minutes\n'
     # An environment made by uv has no pip.
     "$python" -m pip -V >/dev/null 2>&1 || "$python" -m ensurepip >/dev/null 2>&1 || true
+    local install=("$python" -m pip install --quiet --no-user --disable-pip-version-check)
     if $cpu; then
-        "$python" -m pip install --quiet --no-user --retries 1 --no-deps "${PACKAGES[0]}" \
+        "${install[@]}" --retries 1 --no-deps "${PACKAGES[0]}" \
             --index-url https://download.pytorch.org/whl/cpu 2>/dev/null ||
             printf 'no CPU build available: installing the default one\n'
     fi
-    if ! "$python" -m pip install --quiet --no-user --disable-pip-version-check "${PACKAGES[@]}"; then
-        $new || rm "$UNFINISHED" # what was there before still works
+    "${install[@]}" "${PACKAGES[@]}" ||
         die "pip could not install the packages, see above; they exist for Python 3.10 to 3.14"
-    fi
-    rm "$UNFINISHED"
+    rm -f .venv/unfinished
 }
 
 cpu=false require_official=false
 while [[ ${1:-} == -* ]]; do
     case $1 in
         --cpu) cpu=true ;;
-        --tests)
-            PACKAGES+=(-r tests/requirements.txt)
-            MODULES+=" pytest xdist scipy ruff"
-            ;;
+        --tests) PACKAGES+=(-r tests/requirements.txt) MODULES+=" pytest xdist scipy ruff" ;;
         --require-official) require_official=true ;;
         --help | -h) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit ;;
         *) die "unknown option $1; bash setup.sh --help lists them" 2 ;;
     esac
     shift
 done
-unset CDPATH # with which cd prints
+unset CDPATH # else cd may print
 if [ -d "${MINI_LLAMA_MIRROR:-}" ]; then MINI_LLAMA_MIRROR=$(cd "$MINI_LLAMA_MIRROR" && pwd); fi
-cd -P "$(dirname "$0")"
-PATH=${PATH//"$PWD/.setup/bin:"/} # of a set-up that this one runs in
+# Batch systems run a copy of this file from a folder of their own.
+for folder in "$(dirname "$0")" .; do
+    [ -f "$folder/sanity_check.py" ] && break
+done || die "this is not the project's folder; cd to the folder of setup.sh, then start it" 2
+cd -P "$folder"
+PATH=${PATH//"$PWD/.setup/bin:"/} # of a set-up that runs this one
 VENV=("$PWD/.venv/bin/python" "$PWD/.venv/Scripts/python.exe") # the latter on Windows
-mkdir -p .setup/bin .setup/downloads
+mkdir -p .setup/bin data
 trap 'exit 130' INT # pip ends an interrupted installation like a failed one
 
-if [ -e "$UNFINISHED" ]; then rm -rf .venv "$UNFINISHED"; fi
+if [ -e .venv/unfinished ]; then rm -rf .venv; fi
 find_python "$MODULES" python python3 "${VENV[@]}" || make_environment
 python=$(command -v "$python")
 printf 'environment: %s (%s)\n' "$python" "$("$python" -V)"
 
-rm -f .setup/downloads/* # what an interrupted download has left
 # Where packets are dropped, the resolver by default waits half a minute for each name.
 RES_OPTIONS="timeout:2 attempts:1" "$python" -u - "$require_official" <<'PYTHON'
 import os
@@ -99,10 +95,8 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from zipfile import is_zipfile
 
-RAW = "https://raw.githubusercontent.com/"
-COURSE = RAW + "cmu-l3/anlp-fall2025-hw1/36578d4c79d791b06ccd0fc6d0ade3d937d5f450/"
-LLAMA2C = RAW + "karpathy/llama2.c/350e04fe35433e6d2941dce5a1f53308f87058eb/"
 SHA256 = {path: digest for digest, path in map(str.split, """
 9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347  tokenizer.model
 7aeac81f2a387f2ce7fab98ed8f40ef85cc9c8ad11bcbb63b122e95665cb1f35  data/sst-train.txt
@@ -114,66 +108,73 @@ b38f0c095c4624e85927116728140e96d0221969b34146f65eae5b5bb24752b8  data/cfimdb-de
 8ad2f6da7bfb0e8fc36cf89eda47c574cc9c35d6347e665f31bc904d9ecfe0a7  data/cfimdb-test.txt
 afeac43f5a5fe8758469078418519df4c8503c2e30e2fcf6c61464fce3d44a36  data/cfimdb-label-mapping.json
 """.strip().splitlines())}
-SOURCES = {path: [COURSE + path] for path in SHA256}
-SOURCES["tokenizer.model"].append(LLAMA2C + "tokenizer.model")
-SOURCES["stories42M.pt"] = [  # its SHA-256 is not known; sanity_check.py judges it
-    "https://www.cs.cmu.edu/~vijayv/stories42M.pt",
-    "https://huggingface.co/karpathy/tinyllamas/resolve/main/stories42M.pt"]
-MIRROR = os.environ.get("MINI_LLAMA_MIRROR", "").rstrip("/")
-unreachable = set()  # hosts
+CHECKPOINT = "stories42M.pt"  # its SHA-256 is not known; sanity_check.py judges it
+COURSE = ("https://raw.githubusercontent.com/cmu-l3/anlp-fall2025-hw1/"
+          "36578d4c79d791b06ccd0fc6d0ade3d937d5f450")
+AUTHOR = "https://www.cs.cmu.edu/~vijayv"
+SOURCES = [(COURSE, [*SHA256]), (AUTHOR, [CHECKPOINT]),
+           ("https://huggingface.co/karpathy/tinyllamas/resolve/main", [CHECKPOINT])]
+FILES = [*SHA256, CHECKPOINT]
+if mirror := os.environ.get("MINI_LLAMA_MIRROR", "").rstrip("/"):
+    SOURCES.insert(0, (mirror, FILES))
 
 
-def fetch(path: str) -> bool:
-    """Put an official file in its place from the first source that has it."""
+def check(path: str, file: str) -> str:
+    """What is wrong with `file` as the official file `path`, or nothing."""
+    if path in SHA256:
+        is_official = sha256(Path(file).read_bytes()).hexdigest() == SHA256[path]
+        return "" if is_official else "not the official file"
+    if not is_zipfile(file):  # a zip's table of contents is its end
+        return (f"{os.path.getsize(file) / 1e6:.1f} MB instead of 232 (or llama2.c's 167): "
+                "incomplete, probably an interrupted download")
+    if not os.path.exists("sanity_check.data"):
+        print(f"{path} was not checked, because sanity_check.data is missing")
+        return ""
+    failed = subprocess.run([sys.executable, "sanity_check.py", file]).returncode
+    return "sanity_check.py refuses it, see above" if failed else ""
+
+
+def fetch(source: str, path: str) -> None:
+    """Put a file in its place, if the source has the official one."""
     from torch.hub import download_url_to_file  # here, since it takes seconds to import
-    part = f".setup/downloads/{os.path.basename(path)}"
-    for source in [f"{MIRROR}/{path}"] * bool(MIRROR) + SOURCES[path]:
-        host = urlsplit(source).hostname or MIRROR
-        if host in unreachable:
-            continue
-        print(f"fetching {path} from {host}")
-        try:
-            if "://" in source:
-                download_url_to_file(source, part, progress=sys.stderr.isatty())
-            else:
-                shutil.copyfile(source, part)
-        except (HTTPError, FileNotFoundError) as error:
-            print(f"  {error}")
-        except (OSError, HTTPException) as error:
-            unreachable.add(host)
-            print(f"  {getattr(error, 'reason', error)}; {host} is not asked again")
-        else:
-            if is_official(path, part):
-                Path(path).parent.mkdir(exist_ok=True)
-                os.replace(part, path)
-                return True
-            os.remove(part)
-            print("  not the official file")
-    return False
+    part = f".setup/{os.path.basename(path)}"
+    if "://" in source:
+        download_url_to_file(f"{source}/{path}", part, progress=sys.stderr.isatty())
+    else:
+        shutil.copyfile(f"{source}/{path}", part)
+    if problem := check(path, part):
+        print(f"  {problem}")
+        os.remove(part)
+    else:
+        os.replace(part, path)
 
 
-def is_official(path: str, file: str) -> bool:
-    """Check that `file` is the official file for `path`."""
-    if path not in SHA256:
-        return subprocess.run([sys.executable, "sanity_check.py", file]).returncode == 0
-    return os.path.isfile(file) and sha256(Path(file).read_bytes()).hexdigest() == SHA256[path]
-
-
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 socket.setdefaulttimeout(5)  # seconds
 sys.stdout.reconfigure(errors="backslashreplace")  # for folders with names in other encodings
-here = [path for path in SOURCES if os.path.lexists(path)]
-wrong = [path for path in here if not is_official(path, path)]
-missing = [path for path in SOURCES if path not in here and not fetch(path)]
-print(f"official files: {len(SOURCES) - len(wrong + missing)} of {len(SOURCES)} are here")
-if wrong:
-    print(f"wrong, but left as they are: {' '.join(wrong)}; move them away and run setup.sh again")
+wrong = {path: problem for path in FILES if os.path.isfile(path) and (problem := check(path, path))}
+for source, paths in SOURCES:
+    host = urlsplit(source).hostname or source
+    for path in filter(lambda path: not os.path.isfile(path), paths):
+        print(f"fetching {path} from {host}")
+        try:
+            fetch(source, path)
+        except (HTTPError, FileNotFoundError) as error:
+            print(f"  {error}")
+        except (OSError, HTTPException, ValueError) as error:  # the last: no URL
+            print(f"  {getattr(error, 'reason', error)}; {host} is not asked again")
+            break
+missing = [path for path in FILES if not os.path.isfile(path)]
+print(f"official files: {len(FILES) - len(wrong) - len(missing)} of {len(FILES)} are here")
+for path, problem in wrong.items():
+    print(f"wrong, but left as it is: {path}: {problem}; move it away and run setup.sh again")
 if missing:
     print("missing: download them to these places in this folder, or set MINI_LLAMA_MIRROR")
-    print(*(f"  {path} from {SOURCES[path][0]}" for path in missing), sep="\n")
+    for path in missing:
+        print(f"  {path} from {COURSE if path in SHA256 else AUTHOR}/{path}")
     if os.path.isfile("demo/stories.pt"):
         print("where the checkpoint or all data are missing, small ones in demo/ take their place")
-sys.exit(bool(wrong + missing) and sys.argv[1] == "true")
+sys.exit(bool(wrong or missing) and sys.argv[1] == "true")
 PYTHON
 
 if [ $# -gt 0 ]; then
@@ -184,4 +185,4 @@ if [ $# -gt 0 ]; then
     PATH="$PWD/.setup/bin:$(dirname "$python"):$PATH"
     exec "$@"
 fi
-printf 'next: bash %q python run_llama.py --option generate\n' "$0"
+printf 'next: bash %q python run_llama.py --option generate\n' "$folder/setup.sh"
