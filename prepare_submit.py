@@ -3,9 +3,9 @@
     python prepare_submit.py SURNAME1_SURNAME2 [--from DIR]
     python prepare_submit.py FILE.zip [--from DIR]
 
-Stories and predictions are taken from DIR (default: this folder); code, documents and data from
-DIR where it has them, else from beside this program. Sentences are compared with those in data/.
-The check starts the code in the zip: check only what you would run.
+Stories and predictions are taken from DIR (default: the current folder); code, documents and data
+from DIR where it has them, else from the folder of this program. Sentences are compared with those
+in data/. Checking a zip runs its code: check only what you would run.
 """
 
 import argparse
@@ -16,13 +16,12 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from run_llama import KIND, PROMPT
-from utils import Example, InputError, Parser, atomic_write, configure_stdout, fail, read_examples
+import utils
+from utils import KIND, PROMPT, Example, InputError, read_examples
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "optimizer.py",
@@ -34,7 +33,8 @@ OUTPUTS = tuple(f"{dataset}-{split}-{kind}-output.txt"
                 for dataset in CLASSES for kind in KIND.values() for split in ("dev", "test"))
 CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
 DATA = tuple(f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in ("dev", "test"))
-SIZE_LIMIT = 10_000_000  # bytes of the zip
+SIZE_LIMIT = 10_000_000  # bytes of the zip, and of each file in it
+TIME_LIMIT = 120  # seconds until the code in a zip has to have started
 QUESTION = re.compile(r" Is this movie [^?]+\? This movie is\Z")
 FINDER = ("__MACOSX", ".DS_Store")  # what macOS's Finder puts into a zip
 
@@ -48,28 +48,25 @@ def build(name: str, source: Path) -> list[str]:
                 zipped.write(path, f"{name}/{part}")
     problems = check(archive.getvalue(), source)
     if not problems:
-        with atomic_write(f"{name}.zip") as file:
+        with utils.atomic_write(f"{name}.zip") as file:
             file.write(archive.getvalue())
     return problems
 
 
 def find(part: str, source: Path) -> Path:
-    """Where a file is taken from; outputs never come from beside this program."""
+    """Where a file is taken from; outputs never come from the folder of this program."""
     path = source / part
     return path if path.exists() or part in STORIES + OUTPUTS else HERE / part
 
 
 def check(archive: bytes, source: Path) -> list[str]:
     """Return everything that is wrong with a zip; `source` comes first in the search for data."""
-    problems = []
-    if len(archive) > SIZE_LIMIT:
-        problems.append(f"the zip has {len(archive):,} bytes; the limit is {SIZE_LIMIT:,}")
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, utils.naming(temporary):
         folder = Path(temporary)
         try:
-            problems += unpack(archive, folder)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # the last: encrypted
-            return [*problems, f"cannot be read as a zip ({error}); make it again"]
+            problems = extract(archive, folder)
+        except InputError as error:
+            return [str(error)]
         for part in CONTENT:
             problems += [f"{part}{problem}" for problem in part_problems(folder / part, source)]
         if all((folder / part).exists() for part in MODULES):
@@ -77,8 +74,25 @@ def check(archive: bytes, source: Path) -> list[str]:
     return problems
 
 
+def extract(archive: bytes, folder: Path) -> list[str]:
+    """Write the parts of a submission into `folder`; return what is wrong with the zip itself.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return [*unpack(archive, folder)]
+    except Exception as error:  # damage provokes anything in zipfile
+        if utils.is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
+            raise
+        reason = str(error) or type(error).__name__
+        raise InputError(f"cannot be read as a zip ({reason}); make it again") from error
+
+
 def unpack(archive: bytes, folder: Path) -> Iterator[str]:
-    """Write the parts of a submission, and nothing else, into `folder`; yield wrong names."""
+    """Do what `extract` does."""
+    if len(archive) > SIZE_LIMIT:
+        yield f"the zip has {len(archive):,} bytes; the limit is {SIZE_LIMIT:,}"
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         members = {name_of(member): member for member in zipped.infolist()}
         if any("\\" in member.orig_filename for member in members.values()):
@@ -87,16 +101,17 @@ def unpack(archive: bytes, folder: Path) -> Iterator[str]:
                    if part in CONTENT]
         top = max(parents, key=parents.count, default="")
         if not is_surnames(top):
-            yield (f"the files are in {top or '.'!r}; they have to be in one folder named "
+            yield (f"the files are in {top or '.'!r}; put them into one folder named "
                    "SURNAME1_SURNAME2 (letters and _)")
         prefix = f"{top}/" if top else ""
         for part in CONTENT:
             if member := members.pop(prefix + part, None):
-                (folder / part).write_bytes(zipped.read(member))
+                with zipped.open(member) as file:
+                    (folder / part).write_bytes(file.read(SIZE_LIMIT + 1))
     for extra in dict.fromkeys(name.removeprefix(prefix).split("/")[0] for name in members):
         if extra:  # the submission's own folder leaves an empty name
             hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{extra}*'` removes it"
-            yield f"{extra!r}: does not belong in it{hint * (extra in FINDER)}"
+            yield f"{extra!r}: does not belong in a submission{hint * (extra in FINDER)}"
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
@@ -120,13 +135,17 @@ def is_surnames(text: str) -> bool:
 def part_problems(path: Path, source: Path) -> Iterator[str]:
     """Yield what is wrong with a part of a submission."""
     part = path.name
-    content = path.read_bytes() if path.exists() else None
-    if content is None:
+    if not path.exists():
         yield f": missing{' (`python reproduce.py` makes it)' * (part in STORIES + OUTPUTS)}"
-    elif not content:
+        return
+    with open(path, "rb") as file:
+        content = file.read(SIZE_LIMIT + 1)
+    if not content:
         yield ": empty"
+    elif len(content) > SIZE_LIMIT:
+        yield f": more than {SIZE_LIMIT:,} bytes"
     elif path.suffix == ".sh" and b"\r\n" in content:
-        yield ": its lines end in CRLF, with which bash fails; save it with LF"
+        yield ": bash cannot run it with Windows line endings (CRLF); save it with LF"
     elif part in STORIES:
         text = content.decode("utf-8-sig", errors="replace")
         if not text.startswith(PROMPT):
@@ -139,7 +158,7 @@ def part_problems(path: Path, source: Path) -> Iterator[str]:
 
 
 def output_problems(path: Path, examples: list[Example]) -> Iterator[str]:
-    """Yield what is wrong with predictions for `examples`, which may be empty: not known."""
+    """Yield what is wrong with predictions for `examples`; an empty list if these are not known."""
     dataset, _, kind, _ = path.name.split("-")
     try:
         labels, sentences = zip(*read_examples(str(path)))
@@ -165,9 +184,14 @@ def at_line(problem: str, wrong: list[bool]) -> Iterator[str]:
 
 
 def start_problems(folder: Path) -> Iterator[str]:
-    """Start the program where nothing but the submission is on Python's path."""
-    run = subprocess.run([sys.executable, "-E", "run_llama.py", "--help"], cwd=folder,
-                         capture_output=True)
+    """Start the program with only the submission on Python's path, and nobody at the keyboard."""
+    try:
+        run = subprocess.run([sys.executable, "-E", "run_llama.py", "--help"], cwd=folder,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        yield f"run_llama.py --help: still running after {TIME_LIMIT} seconds"
+        return
     if run.returncode:
         last = run.stderr.decode(errors="replace").strip().split("\n")[-1]
         yield f"run_llama.py --help: exit status {run.returncode}, {last:.200}"
@@ -175,34 +199,26 @@ def start_problems(folder: Path) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Build or check; return 0: nothing wrong, 1: problems, one a line, 2: bad usage or input."""
-    configure_stdout()
-    parser = Parser(prog="prepare_submit.py", description=__doc__, allow_abbrev=False,
+    parser = utils.Parser(prog="prepare_submit.py", description=__doc__,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", metavar="SURNAME1_SURNAME2|FILE.zip",
                         help="the submission to build, or the zip to check")
     parser.add_argument("--from", dest="source", type=Path, default=Path(), metavar="DIR",
-                        help="folder of the outputs (default: this folder)")
+                        help="folder of the outputs (default: the current one)")
     args = parser.parse_args(argv)
     is_zip = args.what.lower().endswith(".zip")
-    if not is_zip and not is_surnames(args.what):
-        parser.error(f"{args.what!r} is neither FILE.zip nor SURNAME1_SURNAME2 (letters and _)")
-    if is_zip and not Path(args.what).is_file():
-        parser.error(f"{args.what}: there is no such file")
     if not args.source.is_dir():
         parser.error(f"--from {args.source}: there is no such folder")
     name = unicodedata.normalize("NFC", args.what)
-    try:
-        if is_zip:
-            problems = check(Path(args.what).read_bytes(), args.source)
-        else:
-            problems = build(name, args.source)
-    except KeyboardInterrupt:
-        return fail("prepare_submit.py", "interrupted", 130)
-    except (OSError, InputError) as error:
-        return fail("prepare_submit.py", error)
+    if is_surnames(name) and not is_zip:
+        problems = build(name, args.source)
+    elif is_zip and Path(args.what).is_file():
+        problems = check(Path(args.what).read_bytes(), args.source)
+    else:
+        parser.error(f"{args.what!r} is neither a zip here nor SURNAME1_SURNAME2 (letters and _)")
     if missing := [part for part in DATA if not find(part, args.source).exists()]:
-        print(f"note: without {', '.join(missing)} (`bash setup.sh` fetches them), numbers of "
-              "lines and sentences were not compared")
+        print(f"note: numbers of lines and sentences were not compared with {', '.join(missing)}, "
+              "which `bash setup.sh` fetches")
     for problem in problems:
         print(problem)
     if problems:
@@ -214,4 +230,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(utils.run_program(main))
