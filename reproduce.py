@@ -2,37 +2,27 @@
 
     python reproduce.py [--seeds N] [--tasks TASK ...] [--use_gpu] [--demo]
 
-Every run has its own folder in reproduction/. Finished runs are kept and interrupted ones resumed,
-so the program can be stopped at any time and started again. The outputs of seed 1337 are copied to
-where prepare_submit.py takes them from, and results.md is written anew after every run.
+Every run has a folder in reproduction/. It is finished when its outputs are there; to repeat it,
+rename the folder. Stop the program at any time: the same command keeps what is finished and resumes
+the interrupted run. The outputs of seed 1337 are copied to where prepare_submit.py looks for them,
+and results.md is updated after every run. Other seeds' trained models (167 MB each) are not kept.
 """
 
 import argparse
-import hashlib
-import json
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 from datetime import timedelta
-from functools import cache
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from prepare_submit import CLASSES, STORIES, output_problems
-from run_llama import KIND
+import utils
+from prepare_submit import CLASSES, STORIES, part_problems
 from tokenizer import TOKENIZER_MODEL
-from utils import (
-    InputError,
-    Parser,
-    atomic_write,
-    configure_stdout,
-    fail,
-    pick_device,
-    positive_int,
-    read_examples,
-)
+from utils import KIND, InputError
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED = 1337
@@ -54,15 +44,17 @@ PUBLISHED = {
 }
 
 
-class RunFailed(Exception):
-    """A run ended with an error, or its predictions do not fit the data."""
+class RunFailed(InputError):
+    """A run ended with an error, or its outputs do not fit the data."""
+
+    status = 1
 
 
 class Plan(NamedTuple):
     """What to reproduce, and where."""
 
-    home: Path  # holds data/; outputs of the first seed are copied here
-    work: Path  # holds a folder for each run
+    home: Path  # contains data/; outputs of the first seed are copied here
+    work: Path  # contains a folder for each run
     model: Path
     epochs: int
     batch_sizes: dict[str, int]  # in training
@@ -91,12 +83,12 @@ class Run(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where it works and keeps its notes."""
+        """Where it works."""
         return self.plan.work / f"{self.dataset}-{self.option}-{self.seed}".lstrip("-")
 
     @property
     def outputs(self) -> dict[str, str]:
-        """The files that it makes for the submission, by the options that name them."""
+        """Its files for the submission, by option."""
         if self.option == "generate":
             return {f"generated_sentence_{kind}_temp_out": story
                     for kind, story in zip(("low", "high"), STORIES)}
@@ -104,7 +96,7 @@ class Run(NamedTuple):
                 for split in SPLITS}
 
     def files(self) -> dict[str, Path]:
-        """The files that it reads, by the options that name them."""
+        """Its input files, by option."""
         files = {"pretrained-model-path": self.plan.model,
                  "tokenizer": self.plan.model.with_name(TOKENIZER_MODEL)}
         if self.dataset:
@@ -113,42 +105,38 @@ class Run(NamedTuple):
             files["label-names"] = Path(f"{stem}-label-mapping.json")
         return files
 
-    def recipe(self) -> dict[str, Any]:
-        """All that the result depends on, except for the device."""
+    def command(self, use_gpu: bool) -> list[str]:
+        """The command line."""
         options = f"--option {self.option} --seed {self.seed} {self.plan.settings[self.option]}"
         if self.option in TRAINED:
             options += (f" --batch_size {self.plan.batch_sizes[self.dataset]}"
                         f" --epochs {self.plan.epochs} --resume")
-        return {"options": options.split(), "files": {
-            name: sha256(path, path.stat().st_mtime_ns)
-            for name, path in self.files().items() if path.is_file()}}
+        names = {name: path.resolve() for name, path in self.files().items()} | self.outputs
+        return [sys.executable, str(HERE / "run_llama.py"), *options.split(),
+                *["--use_gpu"] * use_gpu, *(f"--{name}={path}" for name, path in names.items())]
 
-    def command(self) -> list[str]:
-        """The command line."""
-        options = {name: path.resolve() for name, path in self.files().items()} | self.outputs
-        return [sys.executable, str(HERE / "run_llama.py"), *self.recipe()["options"],
-                *(f"--{name}={path}" for name, path in options.items())]
+    def has_outputs(self) -> bool:
+        """Whether all outputs are there."""
+        return all((self.folder / name).is_file() for name in self.outputs.values())
 
-    def notes(self) -> dict[str, Any]:
-        """What was noted of a run of this recipe; `accuracy` is there if it was finished."""
-        path = self.folder / "run.json"
-        notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return notes if notes.get("recipe") == self.recipe() else {}
+    def problems(self) -> list[str]:
+        """What is wrong with the outputs; an empty list if the run is finished."""
+        return [f"{self.folder / name}{problem}" for name in self.outputs.values()
+                for problem in part_problems(self.folder / name, self.plan.home)]
 
-    def write_notes(self, **notes: Any) -> None:
-        """Write what `notes` reads."""
-        with atomic_write(str(self.folder / "run.json"), "w") as file:
-            json.dump({"recipe": self.recipe(), **notes}, file, indent=1)
-
-
-@cache
-def sha256(path: Path, changed: int) -> str:
-    """The checksum of a file, computed again only where the time of its last change differs."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    def accuracy(self) -> list[float]:
+        """Compare the predictions for dev and test with the data; nothing for stories."""
+        shares = []
+        for split in SPLITS if self.dataset else ():
+            predicted = utils.read_examples(str(self.folder / self.outputs[f"{split}_out"]))
+            expected = utils.read_examples(str(self.files()[split]))
+            hits = sum(ours.label == data.label for ours, data in zip(predicted, expected))
+            shares.append(hits / len(expected))
+        return shares
 
 
 class Progress:
-    """Prints epochs and how long the rest takes, as if all training data took equally long."""
+    """Prints epochs and the remaining time, as if all training data took equally long."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.runs = [run for run in runs if run.option in TRAINED]
@@ -156,24 +144,24 @@ class Progress:
 
     def show(self, this: Run, line: str) -> None:
         """Print a line of a run's output, if it is that of an epoch."""
-        if match := re.match(r"epoch (\d+): train.*, (\d+) s", line):
-            size, *sizes = [run.files()["train"].stat().st_size for run in [this, *self.runs]
-                            if "accuracy" not in run.notes()]
+        if match := re.match(r"(?:LoRA )?epoch (\d+): train.*, (\d+) s", line):
+            size, *others = [run.files()["train"].stat().st_size for run in [this, *self.runs]
+                             if run == this or not run.has_outputs()]
             self.seconds, self.bytes = self.seconds + int(match[2]), self.bytes + size
-            left = sum(sizes) * this.plan.epochs - size * (int(match[1]) + 1)
+            left = sum(others) * this.plan.epochs - size * (int(match[1]) + 1)
             time_left = timedelta(seconds=round(left * self.seconds / self.bytes))
             print(f"    {line.rstrip()}; all runs: about {time_left} left")
 
 
 def reproduce(runs: list[Run], use_gpu: bool) -> None:
-    """Do the runs that are not done, and put outputs and results in place."""
+    """Do the runs that are not finished, and put outputs and results in place."""
     progress = Progress(runs)
     for number, run in enumerate(runs, start=1):
-        is_done = "accuracy" in run.notes()
+        is_done = not run.problems()
         print(f"run {number} of {len(runs)}: {run.folder.name}{', done before' * is_done}")
         if not is_done:
             perform(run, use_gpu, progress)
-        for split, share in zip(SPLITS, run.notes()["accuracy"]):
+        for split, share in zip(SPLITS, run.accuracy()):
             print(f"    {split} accuracy {share:.4f}")
         if run.seed == FIRST_SEED:
             for name in run.outputs.values():
@@ -182,48 +170,49 @@ def reproduce(runs: list[Run], use_gpu: bool) -> None:
 
 
 def perform(run: Run, use_gpu: bool, progress: Progress) -> None:
-    """Do a run, or resume it if it was interrupted, and note its result."""
-    if run.notes().get("use_gpu") != use_gpu:  # also if there are none of this recipe
-        shutil.rmtree(run.folder, ignore_errors=True)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.write_notes(use_gpu=use_gpu)
-    execute(run, [*run.command(), *["--use_gpu"] * use_gpu], progress)
-    run.write_notes(use_gpu=use_gpu, accuracy=accuracy(run))
+    """Do a run, or resume it if it was interrupted; raise RunFailed if that fails."""
+    if run.has_outputs():
+        move_aside(run.folder, f"its outputs do not fit the data ({run.problems()[0]})")
+    status, line = execute(run, run.command(use_gpu), progress)
+    if status == 2 and "--resume" in line:  # refused: it began with other options or files
+        move_aside(run.folder, line)
+        status, line = execute(run, run.command(use_gpu), progress)
+    if status:
+        raise RunFailed(f"{run.folder.name} failed with exit status {status}: "
+                        f"{line or 'no message'} (all of it in {run.folder / 'log.txt'})")
+    if problems := run.problems():
+        raise RunFailed(problems[0])
     if run.seed != FIRST_SEED:
-        for model in run.folder.glob("*.pt"):  # 167 MB each
-            model.unlink()
+        for model in run.folder.glob("*.pt"):
+            model.unlink(missing_ok=True)
 
 
-def execute(run: Run, command: list[str], progress: Progress) -> None:
-    """Run a command; its output goes into log.txt, and epochs onto the screen."""
-    line, log_path = "", run.folder / "log.txt"
-    with open(log_path, "a", encoding="utf-8", buffering=1) as log, subprocess.Popen(
-            command, cwd=run.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            encoding="utf-8", errors="replace") as child:
+def move_aside(folder: Path, reason: str) -> None:
+    """Rename the folder of an earlier run, so that the run can start again."""
+    names = (folder.with_name(f"{folder.name}.old{number}") for number in count(1))
+    new = folder.rename(next(name for name in names if not name.exists()))
+    print(f"    starting again, the earlier run is now in {new}: {utils.one_line(reason)}")
+
+
+def execute(run: Run, command: list[str], progress: Progress) -> tuple[int, str]:
+    """Run a command; return its exit status and its last line.
+
+    Its output goes into log.txt, and epochs onto the screen.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    line = ""
+    with open(run.folder / "log.txt", "a", encoding="utf-8", buffering=1) as log, subprocess.Popen(
+            command, cwd=run.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, encoding="utf-8", errors="replace") as child:
         try:
             for line in child.stdout:
                 log.write(line)
                 progress.show(run, line)
-        except KeyboardInterrupt:  # of which the child may not know
-            child.kill()
+        except BaseException:  # such as SIGTERM, which the child does not receive
+            child.terminate()
+            child.wait()
             raise
-    if child.returncode:
-        raise RunFailed(f"{run.folder.name} failed with exit status {child.returncode}: "
-                        f"{line.strip() or 'no message'} (all of it in {log_path})")
-
-
-def accuracy(run: Run) -> list[float]:
-    """Compare the written predictions for dev and test with the data; nothing for stories."""
-    shares = []
-    for split in SPLITS if run.dataset else ():
-        examples = read_examples(str(run.files()[split]))
-        path = run.folder / run.outputs[f"{split}_out"]
-        for problem in output_problems(path, examples):
-            raise RunFailed(f"{path}{problem}")
-        hits = sum(predicted.label == example.label
-                   for predicted, example in zip(read_examples(str(path)), examples))
-        shares.append(hits / len(examples))
-    return shares
+    return child.returncode, line.strip()
 
 
 VERDICTS = """
@@ -240,23 +229,24 @@ reviews. reviews5 takes the place of SST and reviews2 that of CFIMDB, also in th
 
 
 def write_results(plan: Plan) -> None:
-    """Write results.md from all results that are there, those of earlier calls included."""
+    """Write results.md from the results of all finished runs, those of earlier calls included."""
     command = f"python reproduce.py{' --demo' * plan.is_demo}"
     lines = ["# Results\n\nAccuracy, mean (standard deviation) over the seeds; one seed has no "
              f"standard deviation. Computed from the written outputs. Made by `{command}`.\n",
              "| job | sentences | seeds | measured | published | apart | verdict |",
              "|---|---|---|---|---|---|---|"]
-    seeds = {int(path.parent.name.rpartition("-")[2]) for path in plan.work.glob("*/run.json")}
+    folders = (re.fullmatch(r"[a-z]+-[a-z]+-(\d+)", path.name) for path in plan.work.iterdir())
+    seeds = sorted({int(match[1]) for match in folders if match})
     for option, dataset in TASKS[1:]:
-        notes = [Run(plan, option, dataset, seed).notes() for seed in seeds]
-        results = [note["accuracy"] for note in notes if "accuracy" in note]
+        runs = [Run(plan, option, dataset, seed) for seed in seeds]
+        results = [run.accuracy() for run in runs if not run.problems()]
         name = DEMO_DATA[dataset] if plan.is_demo else dataset.upper()
         for index, split in enumerate(SPLITS):
             shares = [result[index] for result in results]
             verdict = ["–"] * 3 if plan.is_demo else compare(f"{dataset}-{option}", index, shares)
             cells = (JOBS[option], f"{name} {split}", len(shares), measured(shares), *verdict)
             lines.append(f"| {' | '.join(map(str, cells))} |")
-    with atomic_write(str(plan.home / "results.md"), "w") as file:
+    with utils.atomic_write(str(plan.home / "results.md"), "w") as file:
         file.write("\n".join([*lines, NO_VERDICTS if plan.is_demo else VERDICTS]))
 
 
@@ -291,19 +281,18 @@ def lay_out_demo(plan: Plan) -> None:
 
 
 def check_inputs(runs: list[Run]) -> None:
-    """Raise InputError, naming all files that the runs need and that are not there."""
+    """Raise InputError, naming all missing input files."""
     needed = {path for run in runs for path in run.files().values()}
     if missing := sorted(str(path) for path in needed if not path.is_file()):
         raise InputError(f"missing: {', '.join(missing)}; `bash setup.sh` fetches the official "
-                         "files, and --demo does without them")
+                         "files, --demo needs none of them")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Reproduce; return 0: done, 1: a run failed, 2: bad usage or input, 130: interrupted."""
-    configure_stdout()
-    parser = Parser(prog="reproduce.py", description=__doc__, allow_abbrev=False,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N",
+    """Reproduce; return 0."""
+    parser = utils.Parser(prog="reproduce.py", description=__doc__,
+                          formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=utils.positive_int, default=1, metavar="N",
                         help="for fine-tuning and LoRA: 1337, 1338, … (default: 1; the published "
                              "figures are of 10). The other jobs run with 1337 alone")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", choices=WORDS, default=WORDS,
@@ -318,22 +307,15 @@ def main(argv: list[str] | None = None) -> int:
             for seed in range(FIRST_SEED, FIRST_SEED + args.seeds) for option, dataset in TASKS
             if {option, dataset, f"{dataset}-{option}"} & set(args.tasks)
             and (option in TRAINED or seed == FIRST_SEED)]
-    try:
-        if args.demo:
-            lay_out_demo(plan)
-        check_inputs(runs)
-        pick_device(args.use_gpu)
-        reproduce(runs, args.use_gpu)
-    except KeyboardInterrupt:
-        return fail("reproduce.py", "interrupted; the same command goes on from here", 130)
-    except RunFailed as error:
-        return fail("reproduce.py", error, 1)
-    except (OSError, InputError) as error:
-        return fail("reproduce.py", error)
+    if args.demo:
+        lay_out_demo(plan)
+    check_inputs(runs)
+    reproduce(runs, args.use_gpu)
     print(f"the results are in {plan.home / 'results.md'}; to hand in:\n"
           f"python prepare_submit.py SURNAME1_SURNAME2 --from {plan.home}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(utils.run_program(
+        main, interrupted="interrupted; the same command continues from here"))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -10,14 +11,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import prepare_submit
+import reference
 import reproduce
 import run_llama
+import runs
 import test_prepare_submit
 from runs import ROOT, STORIES, TRAINING
 from test_prepare_submit import NAME, PREDICTIONS, lay_out_repository
-from utils import read_examples
+from utils import PROMPT, InputError, read_examples
 
 NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
@@ -46,14 +50,16 @@ def commands(monkeypatch) -> list[Namespace]:
     """Replace runs by quick stand-ins, and collect the options of their commands."""
     done = []
 
-    def execute(run: reproduce.Run, command: list[str], progress: reproduce.Progress) -> None:
+    def execute(run, command, progress) -> tuple[int, str]:
+        run.folder.mkdir(parents=True, exist_ok=True)
         assert Path(command[0]) == Path(sys.executable) and command[1].endswith("run_llama.py")
         args = run_llama.get_args(command[2:])
         done.append(args)
         for name in run.outputs.values() if args.option == "generate" else ():
-            (run.folder / name).write_text(run_llama.PROMPT + " clocks", encoding="utf-8")
+            (run.folder / name).write_text(PROMPT + " clocks", encoding="utf-8")
         for epoch in range(args.epochs if args.option in TRAINING else 0):
-            progress.show(run, f"epoch {epoch}: train loss :: 1.653, dev acc :: 0.281, 12 s\n")
+            progress.show(run, f"{'LoRA ' * (args.option == 'lora')}epoch {epoch}: train loss :: "
+                               "1.653, train acc :: 0.322, dev acc :: 0.281, 12 s\n")
         for split in ("dev", "test") if run.dataset else ():
             question = " Is this movie so or so? This movie is" * (args.option == "prompt")
             (run.folder / getattr(args, f"{split}_out")).write_text("".join(
@@ -61,9 +67,21 @@ def commands(monkeypatch) -> list[Namespace]:
                 f"{sentence}{question}\n"
                 for i, (label, sentence) in enumerate(read_examples(getattr(args, split)))),
                 encoding="utf-8")
+        return 0, ""
 
     monkeypatch.setattr(reproduce, "execute", execute)
     return done
+
+
+def execute_here(run, command, progress) -> tuple[int, str]:
+    """Do the run in this process, which has imported PyTorch."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.folder)
+        try:
+            return run_llama.main(command[2:]), ""
+        except InputError as error:
+            return error.status, f"run_llama.py: {error}"
 
 
 def table(path: Path) -> dict[tuple[str, str], list[str]]:
@@ -110,30 +128,85 @@ def test_progress_says_which_run_of_how_many_and_how_long_the_rest_takes(
     assert out[:4] == ["run 1 of 3: sst-prompt-1337", "    dev accuracy 0.5000",
                        "    test accuracy 0.1000", "run 2 of 3: sst-lora-1337"]
     # An epoch takes 12 s: after the first one 4 are left of this run, and 5 of the next.
-    assert out[4] == ("    epoch 0: train loss :: 1.653, dev acc :: 0.281, 12 s; "
-                      "all runs: about 0:01:48 left")
+    assert out[4] == ("    LoRA epoch 0: train loss :: 1.653, train acc :: 0.322, dev acc :: "
+                      "0.281, 12 s; all runs: about 0:01:48 left")
     assert out[-5].endswith("all runs: about 0:00:00 left")
 
 
-@pytest.mark.parametrize("change, is_kept", [
-    (lambda patch: None, True),
-    (lambda patch: Path("data/sst-train.txt").write_bytes(b"1 ||| another sentence\n"), False),
-    (lambda patch: patch.setitem(reproduce.OFFICIAL_PLAN.settings, "lora", "--lr 1e-4"), False)])
-def test_an_interrupted_run_goes_on_unless_its_recipe_changes(
-        change, is_kept, folder, capsys, commands, monkeypatch):
-    state = folder / "reproduction/sst-lora-1337/sst-dev-lora-output.resume.pt"
-
-    def interrupted(*args) -> None:
-        state.touch()
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reproduce, "execute", interrupted)
-        status, _, err = run(capsys, "--tasks", "sst-lora")
-    assert (status, err) == (130, ["reproduce.py: interrupted; the same command goes on from here"])
-    change(monkeypatch)
+@pytest.mark.parametrize("change, times", [
+    (lambda run: os.truncate("data/sst-label-mapping.json", 60), 1),
+    (lambda run: shutil.copytree(run, f"{run}-backup"), 1),
+    (lambda run: (run / "sst-dev-lora-output.txt").unlink(), 2)])
+def test_a_run_is_done_again_only_where_an_output_is_missing(
+        change, times, folder, capsys, commands):
     assert run(capsys, "--tasks", "sst-lora")[0] == 0
-    assert state.exists() == is_kept and commands[-1].resume
+    results = (folder / "results.md").read_bytes()
+    change(folder / "reproduction/sst-lora-1337")
+    assert run(capsys, "--tasks", "sst-lora")[0] == 0
+    assert len(commands) == times and (folder / "results.md").read_bytes() == results
+
+
+def test_outputs_for_other_data_are_moved_aside_and_made_again(folder, capsys, commands):
+    work = folder / "reproduction"
+    for number, word in enumerate(("first", "second", "third")):
+        (folder / "data/sst-dev.txt").write_bytes(f"0 ||| the {word} film\n".encode() * 10)
+        assert run(capsys, "--tasks", "sst-prompt")[0] == 0 and len(commands) == number + 1
+        assert len([*work.glob("sst-prompt-1337.old*")]) == number
+    old = work / "sst-prompt-1337.old1/sst-dev-prompting-output.txt"
+    assert "the first film" in old.read_text(encoding="utf-8")
+
+
+def test_a_second_instance_does_no_harm(folder, capsys, commands, monkeypatch):
+    execute = reproduce.execute
+
+    def interleaved(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(reproduce, "execute", execute)
+            assert reproduce.main(["--tasks", "sst-lora", "--seeds", "2"]) == 0
+        return execute(*args)
+
+    monkeypatch.setattr(reproduce, "execute", interleaved)
+    assert run(capsys, "--tasks", "sst-lora", "--seeds", "2")[0] == 0
+    assert [args.seed for args in commands] == [1337, 1338, 1337]
+
+
+def test_a_run_that_was_interrupted_with_other_options_is_moved_aside(
+        folder, capsys, monkeypatch, tiny_tokenizer):
+    monkeypatch.setattr(reproduce, "execute", execute_here)
+    reference.save_checkpoint(folder / "stories42M.pt", runs.WEIGHTS, runs.SHAPE)
+    shutil.copy(tiny_tokenizer, folder / "tokenizer.model")
+    state = folder / "reproduction/sst-lora-1337/sst-dev-lora-output.resume.pt"
+    state.parent.mkdir(parents=True)
+    torch.save({"options": {}}, state)
+    status, out, _ = run(capsys, "--tasks", "sst-lora")
+    (said,) = [line for line in out if "sst-lora-1337.old1" in line]
+    assert status == 0 and "lora_rank" in said
+    assert (folder / "reproduction/sst-lora-1337.old1" / state.name).is_file()
+    assert not state.exists() and (state.parent / "sst-dev-lora-output.txt").is_file()
+
+
+ENDLESS = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path("ended").touch()))
+print("LoRA epoch 0: train loss :: 1.653, 12 s", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_running_command_too(number, status, folder, tmp_path):
+    for name in ("reproduce.py", "prepare_submit.py", "utils.py", "tokenizer.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "run_llama.py").write_text(ENDLESS, encoding="utf-8")
+    with subprocess.Popen([sys.executable, tmp_path / "reproduce.py", "--tasks", "sst-lora"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any("epoch 0" in line for line in process.stdout)
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (
+        status, "reproduce.py: interrupted; the same command continues from here\n")
+    assert (folder / "reproduction/sst-lora-1337/ended").exists()
 
 
 def test_results_have_means_and_standard_deviations_of_the_written_outputs(
@@ -169,35 +242,39 @@ def test_all_that_is_missing_is_named_before_any_work(folder, capsys, commands):
     (folder / "data/sst-test.txt").unlink()
     status, _, err = run(capsys)
     assert status == 2 and not commands and not (folder / "reproduction").exists()
-    assert err == ["reproduce.py: missing: data/sst-dev.txt, data/sst-test.txt; `bash setup.sh` "
-                   "fetches the official files, and --demo does without them"]
+    assert err[0].startswith("reproduce.py: missing: data/sst-dev.txt, data/sst-test.txt; ")
     assert run(capsys, "--tasks", "generate", "cfimdb")[0] == 0  # they need neither
 
 
-def test_a_failed_run_is_reported_with_its_message_and_is_not_done(folder, capsys):
+def test_a_failed_run_is_reported_with_its_message_and_is_not_done(
+        folder, capsys, monkeypatch, tmp_path):
+    (tmp_path / "run_llama.py").write_text("exit('run_llama.py: x.txt: bad')", encoding="utf-8")
+    monkeypatch.setattr(reproduce, "HERE", tmp_path)
     for _ in range(2):
-        status, out, (said,) = run(capsys, "--tasks", "generate")
+        status, out, err = run(capsys, "--tasks", "generate")
         assert (status, out) == (1, ["run 1 of 1: generate-1337"])
-        assert "generate-1337 failed with exit status 2: run_llama.py: " in said
-        assert "reproduction/generate-1337/log.txt" in said
+        assert "exit status 1: run_llama.py: x.txt: bad (" in err[0]
+        assert "reproduction/generate-1337/log.txt" in err[0]
 
 
 def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands, monkeypatch):
-    monkeypatch.setattr(reproduce, "output_problems", lambda path, examples: [": cut short"])
+    execute = reproduce.execute
+
+    def cut_short(run, *args) -> tuple[int, str]:
+        result, path = execute(run, *args), run.folder / "sst-dev-lora-output.txt"
+        path.write_bytes(path.read_bytes()[:-50])
+        return result
+
+    monkeypatch.setattr(reproduce, "execute", cut_short)
     for _ in range(2):
-        status, out, err = run(capsys, "--tasks", "sst-lora")
+        status, out, (said,) = run(capsys, "--tasks", "sst-lora")
         assert status == 1 and "done before" not in out[0]
-        assert err[0].endswith("sst-dev-lora-output.txt: cut short")
+        assert "sst-dev-lora-output.txt" in said and not (folder / "results.md").exists()
 
 
 def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, capsys):
-    """With less data, one epoch of training, and all runs in this process."""
-    def execute(run: reproduce.Run, command: list[str], progress: reproduce.Progress) -> None:
-        with monkeypatch.context() as patch:
-            patch.chdir(run.folder)
-            assert run_llama.main(command[2:]) == 0
-
-    monkeypatch.setattr(reproduce, "execute", execute)
+    """With less data, and one epoch of training."""
+    monkeypatch.setattr(reproduce, "execute", execute_here)
     repository = tmp_path / "repository"
     lay_out_repository(repository)
     demo = shutil.move(folder / "data", repository / "demo")
@@ -233,4 +310,5 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(folder, tmp_path, monkeypatch, 
         ran = subprocess.run([sys.executable, "-E", *command], cwd=submission, text=True,
                              capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert ran.returncode == 0, ran.stderr
-    assert "Passed" in ran.stdout and (submission / STORIES[1]).read_bytes() == story
+    assert "Your Llama implementation is correct!" in ran.stdout
+    assert (submission / STORIES[1]).read_bytes() == story
