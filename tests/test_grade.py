@@ -68,7 +68,7 @@ def test_answer(name, time):
 """
 LABELS = {"sst": [0, 1, 2, 3, 4] * 4, "cfimdb": [0, 1] * 10}
 STORY = f"{grade.PROMPT} old clocks. It woke up and smiled."
-PUBLISHED = ((0.5, 0.0), (0.5, 0.0))
+PUBLISHED = {"prompt": (0.5, 0.0), "finetune": (0.96, 0.01), "lora": (0.9, 0.01)}
 
 
 def lines(labels: list[int], end: str = "") -> str:
@@ -116,7 +116,8 @@ def run(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, list[str]]]:
     for dataset, labels in LABELS.items():
         for split in ("dev", "test"):
             (here / f"data/{dataset}-{split}.txt").write_text(lines(labels), encoding="utf-8")
-        monkeypatch.setitem(reproduce.PUBLISHED, f"{dataset}-prompt", PUBLISHED)
+        for option, published in PUBLISHED.items():
+            monkeypatch.setitem(reproduce.PUBLISHED, f"{dataset}-{option}", (published, published))
     monkeypatch.setattr(grade, "HERE", here)
     monkeypatch.setattr(prepare_submit, "HERE", here)
     monkeypatch.chdir(tmp_path)
@@ -134,7 +135,7 @@ def test_a_right_hand_in_is_right_as_a_zip_and_as_a_folder(run):
         assert status == 0, out
         assert out[1:4] == [f"{path} (1 of 1)", "structure", "right"]
         assert out[4:10] == ["parts", *(f"{part}: right" for part in FIRST)]
-        assert "sst-dev-finetuning-output.txt 0.9500 0.411 (0.025) +21.6 differs" in [
+        assert "sst-dev-finetuning-output.txt 0.9500 0.960 (0.010) -1.0 agrees" in [
             " ".join(line.split()) for line in out]
         assert "begin with" not in " ".join(out)
 
@@ -235,8 +236,9 @@ def constant(dataset: str) -> str:
     ({"sst-test-lora-output.txt": complete()["sst-test-finetuning-output.txt"]},
      "sst-test-lora-output.txt: the same predictions as in sst-test-finetuning-output.txt"),
     ({"sst-dev-prompting-output.txt": lines(LABELS["sst"], QUESTIONS["sst"])},
-     "sst-dev-prompting-output.txt: not the published accuracy, though zero-shot draws nothing at "
-     "random"),
+     "sst-dev-prompting-output.txt: too far from the published accuracy"),
+    ({"sst-test-lora-output.txt": lines(LABELS["sst"])},
+     "sst-test-lora-output.txt: too far from the published accuracy"),
     ({"generated-sentence-temp-1.txt": STORY},
      "generated-sentence-temp-1.txt: the same story as in generated-sentence-temp-0.txt"),
     ({"generated-sentence-temp-0.txt": grade.PROMPT + " a"},
