@@ -311,6 +311,8 @@ def summary(reports: list[Report]) -> str:
     for report in reports:
         structure, outputs = (f"{len(problems)} wrong" if problems else "right"
                               for problems in (report.structure, report.outputs))
+        if set(STORIES + OUTPUTS) <= set(report.missing):
+            outputs = "none"
         verdicts = list(report.parts.values())
         parts = f"{verdicts.count('right')} of {len(verdicts)} right" if verdicts else "not judged"
         rows.append((report.hand_in, structure, parts, first_wrong(report.parts) or "–", outputs))

@@ -207,7 +207,7 @@ def test_several_hand_ins_end_in_a_table_and_an_unreadable_one_does_not_stop_the
     assert status == 1
     assert [line.split("  ")[0] for line in out[-4:]] == ["hand-in", "A.zip", "B.zip", "C.zip"]
     assert out[-3].split()[1:] == "right 5 of 5 right – right".split()
-    assert out[-2].split()[1:] == "1 wrong not judged – right".split()
+    assert out[-2].split()[1:] == "1 wrong not judged – none".split()
     assert out[-1].split()[1:] == "2 wrong 4 of 5 right rope.py answer right".split()
     right, unreadable, wrong = json.loads(Path("all.json").read_text(encoding="utf-8"))
     assert [report["right"] for report in (right, unreadable, wrong)] == [True, False, False]
