@@ -562,11 +562,12 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
         if args.resume:
             print(f"--resume: there is no {args.state}; starting from the beginning")
         return {"options": options, "done": 0, "best_dev_acc": -math.inf}
-    state = utils.load_file(args.state)
+    advice = "leave out --resume to start afresh"
+    state = utils.load_file(args.state, advice)
     before = state.get("options", {}) if isinstance(state, dict) else {}
     if changed := [name for name in options if before.get(name) != options[name]]:
         raise InputError(f"{args.state}: that run had another {', '.join(changed)}; use the same "
-                         "options and files, or leave out --resume to start afresh")
+                         f"options and files, or {advice}")
     model.load_state_dict(model.state_dict() | state["weights"])
     optimizer.load_state_dict(state.pop("optimizer"))
     torch.set_rng_state(state["rng"])

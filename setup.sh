@@ -109,10 +109,11 @@ b38f0c095c4624e85927116728140e96d0221969b34146f65eae5b5bb24752b8  data/cfimdb-de
 afeac43f5a5fe8758469078418519df4c8503c2e30e2fcf6c61464fce3d44a36  data/cfimdb-label-mapping.json
 """.strip().splitlines())}
 CHECKPOINT = "stories42M.pt"  # its SHA-256 is not known; sanity_check.py judges it
-COURSE = ("https://raw.githubusercontent.com/cmu-l3/anlp-fall2025-hw1/"
-          "36578d4c79d791b06ccd0fc6d0ade3d937d5f450")
+RAW = "https://raw.githubusercontent.com"
+COURSE = f"{RAW}/cmu-l3/anlp-fall2025-hw1/36578d4c79d791b06ccd0fc6d0ade3d937d5f450"
+LLAMA2C = f"{RAW}/karpathy/llama2.c/350e04fe35433e6d2941dce5a1f53308f87058eb"
 AUTHOR = "https://www.cs.cmu.edu/~vijayv"
-SOURCES = [(COURSE, [*SHA256]), (AUTHOR, [CHECKPOINT]),
+SOURCES = [(COURSE, [*SHA256]), (LLAMA2C, ["tokenizer.model"]), (AUTHOR, [CHECKPOINT]),
            ("https://huggingface.co/karpathy/tinyllamas/resolve/main", [CHECKPOINT])]
 FILES = [*SHA256, CHECKPOINT]
 if mirror := os.environ.get("MINI_LLAMA_MIRROR", "").rstrip("/"):

@@ -105,7 +105,7 @@ def save_file(path: str, content: Any) -> None:
             raise (error.__context__ or error) from None
 
 
-def load_file(path: str) -> Any:
+def load_file(path: str, advice: str = "replace it") -> Any:
     """Load a file of `torch.save` onto the CPU, without executing what it contains.
 
     Raises:
@@ -121,8 +121,8 @@ def load_file(path: str) -> Any:
         if is_out_of_memory(error) or is_read_error(error):
             raise
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
-        raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); remove it "
-                         "or replace it") from error
+        raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); "
+                         f"{advice}") from error
 
 
 def is_read_error(error: Exception) -> bool:

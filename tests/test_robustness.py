@@ -151,4 +151,4 @@ def test_a_damaged_state_is_refused_by_name(place, capsys, interrupt_after):
     for content in (b"", whole[:len(whole) // 2], whole[:-999]):
         Path(STATE).write_bytes(content)
         said = refused(command("lora", epochs=2, resume=True), capsys, may_load=True)
-        assert f"{STATE}: damaged" in said and "remove it" in said
+        assert f"{STATE}: damaged" in said and "leave out --resume" in said
