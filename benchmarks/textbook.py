@@ -1,12 +1,7 @@
-"""The same computations as this assignment is commonly solved: correct, and nothing saved.
+"""A common solution of the assignment, for `bench.py` to compare with: correct, but not tuned.
 
-What `bench.py` measures the project against. Classes, functions and parameters have the project's
-names, so one state dict loads into both. Formulas are written out, everything is computed where it
-is first wanted and thrown away after; the comments say what that costs.
-
-    python benchmarks/textbook.py CHECKPOINT TOKENIZER PROMPT
-
-is what `run_llama.py --option generate` does, the common way.
+Classes, functions and parameters have the project's names, so one state dict loads into both.
+`python benchmarks/textbook.py CHECKPOINT TOKENIZER PROMPT` does `--option generate`.
 """
 
 import math
@@ -14,7 +9,7 @@ import sys
 from typing import Any
 
 import sentencepiece
-import sklearn.metrics  # noqa: F401  (a second, at the top of every program that might need it)
+import sklearn.metrics  # noqa: F401  (usual in this program, although only training needs it)
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,7 +18,7 @@ NEW_TOKENS = 75
 
 
 def rotate(x: torch.Tensor, theta: float = 10000.0) -> torch.Tensor:
-    """RoPE on (bs, seqlen, n_heads, head_dim): tables made anew in every layer and call."""
+    """RoPE on (bs, seqlen, n_heads, head_dim); every call makes the tables again."""
     seqlen, head_dim = x.shape[1], x.shape[-1]
     frequencies = theta ** (-torch.arange(0, head_dim, 2, device=x.device).float() / head_dim)
     angles = torch.outer(torch.arange(seqlen, device=x.device).float(), frequencies)
@@ -34,7 +29,7 @@ def rotate(x: torch.Tensor, theta: float = 10000.0) -> torch.Tensor:
 
 
 class LayerNorm(nn.Module):
-    """Mean, variance and the rest, one operation after the other."""
+    """Layer normalization, one operation after the other."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -50,7 +45,7 @@ class LayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Scores, softmax and sum for every position, whatever is read of the result."""
+    """Grouped-query attention, always for every position."""
 
     def __init__(self, args: dict) -> None:
         super().__init__()
@@ -80,7 +75,7 @@ class Attention(nn.Module):
 
 
 def hidden_width(args: dict) -> int:
-    """8/3 dim, rounded up to a multiple of `multiple_of`, unless it is given."""
+    """8/3 dim, rounded up to a multiple of `multiple_of`, unless given."""
     if args["hidden_dim"] is not None:
         return args["hidden_dim"]
     return args["multiple_of"] * math.ceil(int(8 * args["dim"] / 3) / args["multiple_of"])
@@ -101,7 +96,7 @@ class FeedForward(nn.Module):
 
 
 class LlamaLayer(nn.Module):
-    """Attention and feed-forward, each after a norm and added to what comes in."""
+    """Pre-norm attention and feed-forward, each added to its input."""
 
     def __init__(self, args: dict) -> None:
         super().__init__()
@@ -116,7 +111,7 @@ class LlamaLayer(nn.Module):
 
 
 class Llama(nn.Module):
-    """The language model, from the `model_args` of a checkpoint with nothing left out."""
+    """The language model, from complete `model_args` of a checkpoint."""
 
     def __init__(self, args: dict) -> None:
         super().__init__()
@@ -127,7 +122,7 @@ class Llama(nn.Module):
         self.norm = LayerNorm(args["dim"], args["layer_norm_eps"])
         self.output = nn.Linear(args["dim"], args["vocab_size"], bias=False)
         self.output.weight = self.tok_embeddings.weight
-        self.apply(self.init_weights)  # random, and overwritten when the checkpoint is loaded
+        self.apply(self.init_weights)
 
     def init_weights(self, module: nn.Module) -> None:
         """N(0, 0.02²)."""
@@ -135,7 +130,7 @@ class Llama(nn.Module):
             nn.init.normal_(module.weight, mean=0.0, std=0.02)
 
     def forward(self, tokens: torch.Tensor, targets=None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and hidden states; the logits also for those who only want the hidden states."""
+        """Logits and hidden states; classifiers do not need the logits."""
         h = self.dropout(self.tok_embeddings(tokens))
         for layer in self.layers:
             h = layer(h)
@@ -169,7 +164,7 @@ def load_pretrained(checkpoint: str) -> Llama:
 
 
 class LoRALayer(nn.Module):
-    """h = W0 x + (alpha / rank) B A x; W0 keeps on asking for a gradient."""
+    """h = W0 x + (alpha / rank) B A x; W0 still gets a gradient."""
 
     def __init__(self, original_layer: nn.Linear, rank: int = 4, alpha: float = 1.0) -> None:
         super().__init__()
@@ -201,7 +196,7 @@ class LlamaEmbeddingClassifier(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         _, hidden = self.llama(ids)
-        last = hidden[:, -1, :].contiguous()  # or else CUDA's dropout draws another mask for it
+        last = hidden[:, -1, :].contiguous()  # otherwise CUDA's dropout draws another mask
         return F.log_softmax(self.classifier_head(self.dropout(last)), dim=-1)
 
 
@@ -221,12 +216,10 @@ class LlamaZeroShotClassifier(nn.Module):
 
 
 class AdamW(torch.optim.Optimizer):
-    """Adam with decoupled weight decay, one tensor after the other."""
+    """AdamW without weight decay, which no job uses; one tensor after the other."""
 
-    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-6, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps,
-                                  "weight_decay": weight_decay})
+    def __init__(self, params, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-6})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -244,12 +237,10 @@ class AdamW(torch.optim.Optimizer):
                 step_size = group["lr"] * math.sqrt(1 - beta2 ** state["step"])
                 step_size /= 1 - beta1 ** state["step"]
                 p.addcdiv_(state["m"], state["v"].sqrt().add_(group["eps"]), value=-step_size)
-                if group["weight_decay"] > 0:
-                    p.add_(p, alpha=-group["lr"] * group["weight_decay"])
 
 
 def main(checkpoint: str, tokenizer_model: str, prompt: str) -> None:
-    """Two sentences, and the model loaded for each of them."""
+    """Generate two stories, loading the model for each."""
     for temperature in (0.0, 1.0):
         torch.manual_seed(1337)
         tokenizer = sentencepiece.SentencePieceProcessor(model_file=tokenizer_model)

@@ -1,8 +1,4 @@
-"""What `bench.py` measures: weights, batches, and the work that is done on them.
-
-All work is done in these variants: the textbook version; the project in float32, as `run_llama.py`
-runs it; and the project with products in bfloat16, where those are faster.
-"""
+"""What `bench.py` measures: seeded weights, batches, and the work done on them by both versions."""
 
 import math
 import os
@@ -30,19 +26,15 @@ from config import LlamaConfig
 from llama import load_pretrained
 from lora import apply_lora
 from optimizer import AdamW
-from run_llama import question
-from utils import bfloat16_is_faster, prefer_onednn, read_examples
+from run_llama import prefer_onednn, question
+from utils import read_examples
 
-TEXTBOOK, OURS, BFLOAT16 = VARIANTS = ("textbook", "float32", "bfloat16")
+TEXTBOOK, OURS = VARIANTS = ("textbook", "project")
 NEW_TOKENS = 75
 TRAINING = ("finetune", "lora")
-CODE = dict.fromkeys(VARIANTS, SimpleNamespace(
+CODE = {TEXTBOOK: textbook, OURS: SimpleNamespace(
     AdamW=AdamW, LlamaEmbeddingClassifier=LlamaEmbeddingClassifier, apply_lora=apply_lora,
-    LlamaZeroShotClassifier=LlamaZeroShotClassifier, load_pretrained=load_pretrained))
-CODE[TEXTBOOK] = textbook
-# Without the official tokenizer any tokens will do: what they are does not change the time.
-STAND_IN = SimpleNamespace(model_path=None, n_words=32000, pad_id=3,
-                           encode=lambda s, bos, eos: [len(s)])
+    LlamaZeroShotClassifier=LlamaZeroShotClassifier, load_pretrained=load_pretrained)}
 
 
 class Reviews(NamedTuple):
@@ -54,10 +46,8 @@ class Reviews(NamedTuple):
     longest: int
 
 
-SETS = {
-    "SST": Reviews(["awful", "bad", "average", "good", "excellent"], 80, 27, 93),
-    "CFIMDB": Reviews(["bad", "good"], 10, 236, 585),
-}
+SETS = {"SST": Reviews(["awful", "bad", "average", "good", "excellent"], 80, 27, 93),
+        "CFIMDB": Reviews(["bad", "good"], 10, 236, 585)}
 JOBS = {  # kind of work, data set, in the order of the table
     "fine-tuning SST": ("finetune", "SST"), "fine-tuning CFIMDB": ("finetune", "CFIMDB"),
     "LoRA SST": ("lora", "SST"), "LoRA CFIMDB": ("lora", "CFIMDB"),
@@ -66,6 +56,15 @@ JOBS = {  # kind of work, data set, in the order of the table
     "memory fine-tuning CFIMDB": ("memory", "CFIMDB"), "memory LoRA CFIMDB": ("memory", "CFIMDB"),
 }
 Batch = tuple[torch.Tensor, torch.Tensor]  # (bs, seqlen) token ids and (bs,) labels
+
+
+class AnyTokens:
+    """In place of the official tokenizer: which tokens they are does not change the time."""
+
+    model_path, n_words, pad_id = None, 32000, 3
+
+    def encode(self, s: str, bos: bool, eos: bool) -> list[int]:
+        return [len(s)]
 
 
 def official(name: str) -> Path | None:
@@ -78,14 +77,12 @@ def official(name: str) -> Path | None:
 
 def save_seeded(path: str, shape: LlamaConfig) -> None:
     """Save a checkpoint with weights of a size at which no part of the model is idle."""
-    with torch.device("meta"):
-        weights = textbook.Llama(vars(shape)).state_dict()
+    weights = textbook.Llama(vars(shape)).state_dict()  # output and embedding share their memory
     generator = torch.Generator().manual_seed(0)
-    for name, empty in weights.items():
-        noise = torch.randn(empty.shape, generator=generator)
-        weights[name] = (noise / math.sqrt(noise.shape[1]) if noise.dim() == 2
-                         else noise / 8 + name.endswith("weight"))
-    weights["output.weight"] = weights["tok_embeddings.weight"]
+    for name, weight in weights.items():
+        noise = torch.randn(weight.shape, generator=generator)
+        weight.copy_(noise / math.sqrt(noise.shape[1]) if noise.dim() == 2
+                     else noise / 8 + name.endswith("weight"))
     torch.save({"model": weights, "model_args": vars(shape)}, path)
 
 
@@ -113,7 +110,7 @@ def make_batches(kind: str, data: str | None, count: int, run: SimpleNamespace) 
 
 
 def random_rows(data: Reviews, suffix: int, scale: int) -> list[tuple[list[int], int]]:
-    """Draw 2,000 rows of token ids and labels, with `suffix` more tokens than the sentences."""
+    """Draw 2,000 rows of token ids and labels, sentences with `suffix` more tokens."""
     rng = np.random.default_rng(0)
     # A gamma distribution of shape 5 has the spread of both data sets.
     lengths = np.clip(rng.gamma(5, data.mean / 5, 2000), 3, data.longest) / scale + suffix
@@ -123,24 +120,16 @@ def random_rows(data: Reviews, suffix: int, scale: int) -> list[tuple[list[int],
 
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:
-    """Multiply matrices as the variant does."""
-    if variant != TEXTBOOK and device.type == "cpu":
+    """Multiply matrices as the version does."""
+    if variant == OURS and device.type == "cpu":
         prefer_onednn(dim=512)
-    try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=variant == BFLOAT16):
-            yield
-    finally:
-        if matmul := getattr(torch.backends.mkldnn, "matmul", None):  # PyTorch 2.9
-            matmul.fp32_precision = "ieee"
-
-
-def variants_for(device: torch.device) -> tuple[str, ...]:
-    """Return the variants that `run_llama.py` has on a device."""
-    return VARIANTS if device.type == "cpu" and bfloat16_is_faster() else (TEXTBOOK, OURS)
+    yield
+    if matmul := getattr(torch.backends.mkldnn, "matmul", None):  # PyTorch 2.9
+        matmul.fp32_precision = "ieee"
 
 
 def make_model(kind: str, data: str | None, variant: str, run: SimpleNamespace) -> nn.Module:
-    """Make what a kind of work is done with."""
+    """Make the model for a kind of work."""
     code = CODE[variant]
     if kind == "generate":
         return code.load_pretrained(run.checkpoint)
@@ -156,7 +145,7 @@ def make_model(kind: str, data: str | None, variant: str, run: SimpleNamespace) 
 
 
 class Work:
-    """A model, and what is done with it: call it with a batch."""
+    """A model and its job, called with a batch."""
 
     def __init__(self, kind: str, data: str | None, variant: str, run: SimpleNamespace) -> None:
         torch.manual_seed(0)
@@ -180,8 +169,8 @@ class Work:
     def train(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Take an optimizer step; return the loss before it."""
         self.model.train()
-        torch.manual_seed(0)  # the same dropout in every variant
-        loss = F.nll_loss(self.model(ids).float(), labels, reduction="sum") / len(labels)
+        torch.manual_seed(0)  # the same dropout in both versions
+        loss = F.nll_loss(self.model(ids), labels, reduction="sum") / len(labels)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -196,11 +185,11 @@ class Work:
 
 
 def needed_flops(shape: LlamaConfig, kind: str, bs: int, seqlen: int) -> int:
-    """Floating-point operations of the matrix products that the result depends on.
+    """Count the floating-point operations of the matrix products that determine the result.
 
-    Two for each multiplication; the last layer's at the last position alone, but for keys and
+    Two for each multiplication; in the last layer only the last position, except for keys and
     values; vocabulary logits where they are read. A backward pass costs as much again for the
-    gradients of what is multiplied, and in fine-tuning once more for those of the weights.
+    gradients of activations, and in fine-tuning once more for those of weights.
     """
     if kind == "generate":
         return sum(needed_flops(shape, "prompt", bs, seqlen + i) for i in range(NEW_TOKENS))

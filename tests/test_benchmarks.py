@@ -1,4 +1,4 @@
-"""The benchmark compares the same computation, and would notice if not; nothing is timed here."""
+"""The benchmark compares equal computations, and notices a difference; speed is not tested."""
 
 import re
 import subprocess
@@ -27,9 +27,8 @@ SHAPE = LlamaConfig(vocab_size=300, dim=16, n_layers=2, n_heads=4, n_kv_heads=2)
 def run(tmp_path: Path) -> SimpleNamespace:
     path = str(tmp_path / "seeded.pt")
     workloads.save_seeded(path, SHAPE)
-    return SimpleNamespace(
-        checkpoint=path, tokenizer=workloads.STAND_IN, device=torch.device("cpu"), quick=True,
-        rounds=1, shape=SHAPE, variants=["textbook", "float32"])
+    return SimpleNamespace(checkpoint=path, tokenizer=workloads.AnyTokens(), quick=True, rounds=1,
+                           device=torch.device("cpu"), shape=SHAPE)
 
 
 def test_the_textbook_version_agrees_with_the_numpy_reference(small_weights):
@@ -45,7 +44,7 @@ def test_the_textbook_version_agrees_with_the_numpy_reference(small_weights):
 
 @pytest.mark.parametrize("job", ["fine-tuning SST", "LoRA CFIMDB", "zero-shot SST", "generation"])
 def test_both_versions_agree(run, job):
-    assert bench.measure(job, run)["apart"]["float32"] < 1e-5
+    assert bench.measure(job, run).apart < 1e-5
 
 
 def rms_norm(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,13 +85,10 @@ def test_the_program_prints_a_table(tiny_tokenizer):
     done = subprocess.run([*program, "--tokenizer", tiny_tokenizer, "--jobs", "fine-tuning SST"],
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    variants = re.findall("^\\| fine-tuning SST \\| (\\w+) \\|", done.stdout, re.MULTILINE)
-    # Whether bfloat16 follows depends on the processor.
-    assert variants[:2] == ["textbook", "float32"]
+    assert re.search(r"\| fine-tuning SST \| [\d,]+ /s \| [\d,]+ /s \| [\d.]+× \|", done.stdout)
 
 
 def test_memory_is_that_of_a_process_of_its_own(run):
-    run.variants = ["float32"]
-    ballast = torch.ones(2**28)  # 1 GiB here, which the other process must not report
-    used = bench.measure_memory("memory LoRA CFIMDB", run)["memory"]["float32"]
-    assert 0 < used < ballast.nbytes / 1e9
+    ballast = torch.ones(2**28)  # 1 GiB here, which the other processes must not report
+    (used,), unit, *_ = bench.measure_memory("memory LoRA CFIMDB", run)
+    assert unit == "GB" and 0 < max(used) < ballast.nbytes / 1e9
