@@ -15,6 +15,8 @@ from llama import Llama, load_pretrained
 
 EMBEDDING, OUTPUT, NORM = "tok_embeddings.weight", "output.weight", "norm.weight"
 DROP = object()
+NEWER = pytest.mark.skipif(
+    not hasattr(torch.serialization, "set_crc32_options"), reason="needs PyTorch 2.6")
 
 
 def save(path: Path, content: object, zipped: bool = True) -> Path:
@@ -89,7 +91,7 @@ def test_tensors_need_not_be_contiguous_nor_have_memory_of_their_own(path, conte
     assert (model.layers[1].ffn_norm.weight != 0).all() and model.norm.weight[1] == 2.0
 
 
-@pytest.mark.skipif(not hasattr(torch.serialization, "set_crc32_options"), reason="PyTorch 2.6")
+@NEWER
 def test_a_file_saved_without_checksums_loads(path, content, small_weights):
     torch.serialization.set_crc32_options(False)
     try:
@@ -120,7 +122,7 @@ def test_a_model_for_endless_texts_needs_no_table_for_all_their_positions(path, 
     assert torch.equal(model.generate(ids[:, :10], 6, 0.0), expected)
 
 
-@pytest.mark.skipif(not hasattr(torch, "export"), reason="PyTorch 2.1")
+@NEWER
 def test_a_traced_model_leaves_nothing_behind(path, content):
     content["model_args"]["max_seq_len"] = 1009  # no other test has filled a cache for it
     ids = torch.arange(37)[None]
