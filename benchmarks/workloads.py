@@ -68,11 +68,9 @@ class AnyTokens:
 
 
 def official(name: str) -> Path | None:
-    """Find an official file, if it is in the repository's folder or in MINI_LLAMA_MIRROR."""
-    for folder in (ROOT, os.environ.get("MINI_LLAMA_MIRROR")):
-        if folder and (path := Path(folder, name)).is_file():
-            return path
-    return None
+    """Find an official file in the repository's folder or in MINI_LLAMA_MIRROR."""
+    folders = ROOT, os.environ.get("MINI_LLAMA_MIRROR", ROOT)
+    return next((path for folder in folders if (path := Path(folder, name)).is_file()), None)
 
 
 def save_seeded(path: str, shape: LlamaConfig) -> None:
@@ -120,12 +118,14 @@ def random_rows(data: Reviews, suffix: int, scale: int) -> list[tuple[list[int],
 
 @contextmanager
 def products(variant: str, device: torch.device) -> Iterator[None]:
-    """Multiply matrices as the version does."""
+    """Multiply matrices with oneDNN in the project, and as PyTorch does by default elsewhere."""
     if variant == OURS and device.type == "cpu":
         prefer_onednn(dim=512)
-    yield
-    if matmul := getattr(torch.backends.mkldnn, "matmul", None):  # PyTorch 2.9
-        matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        if matmul := getattr(torch.backends.mkldnn, "matmul", None):  # PyTorch 2.9
+            matmul.fp32_precision = "ieee"
 
 
 def make_model(kind: str, data: str | None, variant: str, run: SimpleNamespace) -> nn.Module:
