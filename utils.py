@@ -244,8 +244,7 @@ def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None 
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        status, message = 1, ("out of memory; when classifying, a smaller --batch_size or "
-                              "--max_sentence_len needs less")
+        status, message = 1, "out of memory; see Troubleshooting in README.md"
     print(f"{Path(main.__code__.co_filename).name}: {one_line(message):.1000}", file=sys.stderr)
     return status
 

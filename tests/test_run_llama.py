@@ -382,7 +382,7 @@ def test_a_defect_keeps_its_traceback(place, monkeypatch, error):
 def test_out_of_memory_is_reported_in_one_line(place, capsys, monkeypatch, action):
     monkeypatch.setattr(AdamW, "step", Mock(side_effect=action))
     status, _, (said,) = run(command("finetune"), capsys)
-    assert status == 1 and "out of memory" in said and "--batch_size" in said
+    assert status == 1 and "out of memory" in said and "README" in said
 
 
 @pytest.mark.parametrize("option", TRAINING)
