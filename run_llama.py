@@ -133,8 +133,6 @@ def prepare(
             raise InputError(f"scikit-learn: {error}; `bash setup.sh` installs it") from error
     args.tokenizer = args.tokenizer or utils.beside(args.pretrained_model_path, TOKENIZER_MODEL)
     inputs = [getattr(args, name) for name in ("pretrained_model_path", "tokenizer", *reads)]
-    for path in inputs:
-        open(path, "rb").close()  # raises an OSError where it cannot be read
     taken = set(map(os.path.realpath, inputs))
     for name in writes:
         path, split = getattr(args, name), name.removesuffix("_out")
@@ -145,6 +143,8 @@ def prepare(
             raise InputError(f"{path}: is an input or another output of this run; choose another")
         taken.add(os.path.realpath(path))
         utils.check_writable(path)
+    for path in inputs:
+        open(path, "rb").close()  # raises an OSError where it cannot be read
     return args
 
 
