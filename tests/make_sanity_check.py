@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-import reference
-
 DEMO = Path(__file__).resolve().parent.parent / "demo"
-sys.path += [str(DEMO), str(DEMO.parent)]
+sys.path += [str(DEMO), str(DEMO.parent), str(Path(__file__).parent / "assignment")]
 
+import reference  # noqa: E402
 from corpus import stories  # noqa: E402
 from tokenizer import Tokenizer  # noqa: E402
 from utils import atomic_write  # noqa: E402

@@ -1,0 +1,423 @@
+"""llama.py part by part, each with reference code in the place of the parts before it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from config import LlamaConfig
+
+from . import reference
+from .judge import SMALL, Stub, compare, part, seeded
+
+
+def config(**changed: object) -> LlamaConfig:
+    return LlamaConfig(**SMALL | changed)
+
+
+def arrays(module: nn.Module, prefix: str) -> reference.Weights:
+    """The parameters of a module under the names that the reference knows."""
+    return {f"{prefix}.{name}": p.detach().double().numpy()
+            for name, p in module.named_parameters()}
+
+
+def check_dropout(what: str, dropped: torch.Tensor, whole: torch.Tensor, rate: float) -> None:
+    """A share of the numbers is zero, the others are scaled up."""
+    kept = dropped != 0
+    share = 1 - kept.double().mean().item()
+    assert abs(share - rate) < 0.05, (
+        f"{what}, in training with dropout {rate}: expected about {rate:.0%} of the numbers to be "
+        f"dropped, found {share:.0%}.")
+    compare(f"{what}, in training with dropout {rate}, where it is not 0", dropped[kept],
+            whole[kept] / (1 - rate), known={"no scaling by 1 / (1 - dropout)": whole[kept]})
+
+
+# LayerNorm
+
+
+def fraction(x: np.ndarray, ddof: int = 0, outside: float = 0.0, inside: float = 1e-3):
+    deviation = np.sqrt(x.var(-1, keepdims=True, ddof=ddof) + inside)
+    return (x - x.mean(-1, keepdims=True)) / (deviation + outside)
+
+
+def known_norms(x: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "the sample variance (divide by n, not by n - 1)": fraction(x, ddof=1),
+        "epsilon added outside of the square root": fraction(x, outside=1e-3, inside=0.0),
+        "no epsilon": fraction(x, inside=0.0),
+        "a mean that is not subtracted": fraction(x) + x.mean(-1, keepdims=True) / np.sqrt(
+            x.var(-1, keepdims=True) + 1e-3),
+        "RMSNorm": x / np.sqrt((x ** 2).mean(-1, keepdims=True) + 1e-3),
+        "a missing square root": (x - x.mean(-1, keepdims=True)) / (
+            x.var(-1, keepdims=True) + 1e-3),
+    }
+
+
+@part("llama.py LayerNorm")
+@pytest.mark.parametrize("spread", [3.0, 0.05])
+def test_norm_without_weight_and_bias(llama, spread):
+    norm, x = llama.LayerNorm(7, 1e-3), 2 + spread * seeded(2, 3, 7)
+    norm.weight.data, norm.bias.data = seeded(2, 7)
+    compare("LayerNorm._norm", norm._norm(x), fraction(x.double().numpy()),
+            known=known_norms(x.double().numpy()))
+
+
+@part("llama.py LayerNorm")
+@pytest.mark.parametrize("spread", [3.0, 0.05])
+def test_layer_norm(llama, spread):
+    norm, x = llama.LayerNorm(7, 1e-3), 2 + spread * seeded(2, 3, 7)
+    norm.weight.data, norm.bias.data = seeded(2, 7)
+    weight, bias, plain = (a.double().numpy() for a in (norm.weight.data, norm.bias.data, x))
+    known = {name: value * weight + bias for name, value in known_norms(plain).items()}
+    known |= {"no bias": fraction(plain) * weight, "no weight": fraction(plain) + bias,
+              "neither weight nor bias": fraction(plain)}
+    compare("LayerNorm", norm(x), reference.layer_norm(plain, weight, bias, 1e-3), known=known)
+
+
+@part("llama.py LayerNorm")
+def test_layer_norm_of_half_precision_is_computed_in_float32(llama):
+    """Whatever its result's dtype; the squares of these numbers are beyond float16."""
+    x = (seeded(3, 8) * 500).half()
+    expected = reference.layer_norm(x.double().numpy(), 1.0, 0.0, 1e-6)
+    compare("LayerNorm of float16", llama.LayerNorm(8)(x), expected, atol=2e-3)
+
+
+# Attention
+
+
+@part("llama.py Attention scores")
+def test_scores(llama):
+    attention = llama.Attention(config(dropout=0.25)).eval()
+    query, key, value = seeded(3, 2, 4, 5, 6)
+    found = attention.compute_query_key_value_scores(query, key, value)
+
+    def every_head(attend) -> np.ndarray:
+        return np.stack([[attend(*(t[row, head].double().numpy() for t in (query, key, value)))
+                          for head in range(4)] for row in range(2)])
+
+    def scaled(factor: float):
+        return every_head(lambda q, k, v: reference.attend(q * factor, k, v))
+
+    compare("Attention.compute_query_key_value_scores, in evaluation", found,
+            every_head(reference.attend), known={
+                "a causal mask": every_head(lambda q, k, v: reference.attend(q, k, v, True)),
+                "a missing division by sqrt(head_dim)": scaled(6 ** 0.5),
+                "a missing square root of head_dim": scaled(6 ** -0.5),
+                "division by the root of the model's width": scaled((6 / 24) ** 0.5),
+                "a softmax over the queries": every_head(
+                    lambda q, k, v: reference.softmax(k @ q.T / 6 ** 0.5).T @ v)})
+
+
+@part("llama.py Attention scores")
+def test_scores_drop_attention_weights_in_training(llama):
+    """With the identity as value, the result is the weights themselves."""
+    attention = llama.Attention(config(dropout=0.25)).train()
+    query, key = seeded(2, 50, 4, 6, 6)
+    value = torch.eye(6).expand(50, 4, 6, 6)
+    check_dropout("Attention weights", attention.compute_query_key_value_scores(query, key, value),
+                  (query @ key.transpose(-2, -1) / 6 ** 0.5).softmax(-1), 0.25)
+
+
+def reference_rotation(query, key, *args, **kwargs):
+    def rotated(x):
+        heads = x.detach().double().numpy().transpose(0, 2, 1, 3)
+        turned = np.array([[reference.rotate(head) for head in row] for row in heads])
+        return torch.tensor(turned.transpose(0, 2, 1, 3)).type_as(x)
+    return rotated(query), rotated(key)
+
+
+def make_attention(llama, monkeypatch, **changed: object) -> nn.Module:
+    """The student's attention, with reference rotary embeddings and reference scores."""
+    def scores(query, key, value):
+        shape = tuple(query.shape)
+        assert shape == tuple(key.shape) == tuple(value.shape) == (2, 4, 5, 6), (
+            "Attention.forward: expected compute_query_key_value_scores to be called with three "
+            f"tensors of shape (2, 4, 5, 6), found {shape}, {tuple(key.shape)} and "
+            f"{tuple(value.shape)}.")
+        return (query @ key.transpose(-2, -1) / 6 ** 0.5).softmax(-1) @ value
+
+    monkeypatch.setattr(llama, "apply_rotary_emb", reference_rotation, raising=False)
+    attention = llama.Attention(config(**changed))
+    attention.compute_query_key_value_scores = scores
+    return attention
+
+
+@part("llama.py Attention")
+@pytest.mark.parametrize("n_kv_heads", [4, None, 2, 1])
+def test_attention(llama, monkeypatch, n_kv_heads):
+    attention = make_attention(llama, monkeypatch, n_kv_heads=n_kv_heads, dropout=0.25).eval()
+    weights, x = arrays(attention, "a"), seeded(2, 5, 24)
+    args = reference.complete(SMALL | {"n_kv_heads": n_kv_heads})
+
+    def expected(changed: dict, **other_args: object) -> np.ndarray:
+        return np.stack([reference.attention(weights | changed, "a", args | other_args, row)
+                         for row in x.double().numpy()])
+
+    def in_turn(name: str) -> np.ndarray:  # head h reads key/value head h % n_kv_heads
+        return np.tile(weights[f"a.{name}.weight"], (4 // args["n_kv_heads"], 1))
+
+    with monkeypatch.context() as patch:
+        right = expected({})
+        known = {"key/value heads repeated in the wrong order (a a b b, not a b a b)": expected(
+            {f"a.{name}.weight": in_turn(name) for name in ("compute_key", "compute_value")},
+            n_kv_heads=4)}
+        patch.setattr(reference, "rotate", lambda x: x)
+        known["query and key that are not rotated"] = expected({})
+    known["a missing output projection"] = expected({"a.compute_output.weight": np.eye(24)})
+    compare(f"Attention with 4 heads and {n_kv_heads or 4} key/value heads", attention(x), right,
+            known=known)
+
+
+@part("llama.py Attention")
+def test_attention_drops_its_output_in_training(llama, monkeypatch):
+    attention = make_attention(llama, monkeypatch, dropout=0.25)
+    x = seeded(2, 5, 24)
+    whole, dropped = attention.eval()(x), torch.stack([attention.train()(x) for _ in range(10)])
+    check_dropout("Attention (resid_dropout)", dropped, whole.expand_as(dropped), 0.25)
+
+
+# FeedForward
+
+
+@part("llama.py FeedForward")
+@pytest.mark.parametrize("dim, width, multiple_of, expected", [
+    (512, None, 32, 1376), (24, None, 10, 70), (24, None, 64, 64), (24, 50, 32, 50)])
+def test_feed_forward_width(llama, dim, width, multiple_of, expected):
+    found = llama.FeedForward(dim, width, multiple_of, 0.0).w1.out_features
+    assert found == expected, (
+        f"FeedForward(dim={dim}, hidden_dim={width}, multiple_of={multiple_of}): expected a width "
+        f"of {expected}, found {found}.")
+
+
+def known_gates(layer: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    gate, up = layer.w1(x), layer.w3(x)
+    return {"w1 and w3 exchanged": nn.functional.silu(up) * gate,
+            "GELU in the place of SiLU": nn.functional.gelu(gate) * up,
+            "ReLU in the place of SiLU": gate.relu() * up,
+            "a sigmoid in the place of SiLU": gate.sigmoid() * up,
+            "SiLU without the product with w3 x": nn.functional.silu(gate),
+            "a product without SiLU": gate * up}
+
+
+@part("llama.py FeedForward")
+def test_feed_forward(llama):
+    layer, x = llama.FeedForward(6, 10, 1, 0.25).eval(), 4 * seeded(2, 3, 6)
+    known, weights = known_gates(layer, x), arrays(layer, "f")
+    gate = layer.w1(x).detach().double().numpy()
+    compare("FeedForward.SwiGLU", layer.SwiGLU(x),
+            gate / (1 + np.exp(-gate)) * layer.w3(x).detach().double().numpy(), known=known)
+    compare("FeedForward, in evaluation", layer(x),
+            reference.feed_forward(weights, "f", x.double().numpy()),
+            known={name: layer.w2(value) for name, value in known.items()})
+
+
+@part("llama.py FeedForward")
+def test_feed_forward_drops_its_output_in_training(llama):
+    layer, x = llama.FeedForward(24, 50, 1, 0.25), seeded(30, 24)
+    whole = layer.eval()(x)
+    check_dropout("FeedForward", layer.train()(x), whole, 0.25)
+
+
+# The layer and the model
+
+
+@part("llama.py LlamaLayer")
+def test_layer_adds_attention_and_feed_forward_to_their_inputs(llama, monkeypatch):
+    """With simple functions for the two norms, attention and feed-forward."""
+    for name in ("Attention", "FeedForward", "LayerNorm"):
+        monkeypatch.setattr(llama, name, Stub)
+    layer, x = llama.LlamaLayer(1, config()), seeded(2, 5, 24).double()
+    parts = {"attention_norm": torch.sin, "attention": lambda x: x.roll(1, 1) ** 2,
+             "ffn_norm": torch.cos, "feed_forward": lambda x: torch.exp(-x)}
+    for name, compute in parts.items():
+        setattr(layer, name, Stub(compute=compute))
+    norm, mix, norm2, feed = parts.values()
+    h, after, parallel = x + mix(norm(x)), norm(x + mix(x)), x + mix(norm(x)) + feed(norm2(x))
+    normed = norm(x) + mix(norm(x))
+    compare("LlamaLayer", layer(x), h + feed(norm2(h)), known={
+        "norms after the additions, not before": norm2(after + feed(after)),
+        "norms after attention and feed-forward":
+            (lambda h: h + norm2(feed(h)))(x + norm(mix(x))),
+        "a residual from the normed input": normed + feed(norm2(normed)),
+        "a second residual from the normed h": norm2(h) + feed(norm2(h)),
+        "a second residual from x": x + feed(norm2(h)),
+        "attention_norm in both places": h + feed(norm(h)),
+        "a missing ffn_norm": h + feed(h), "a missing attention_norm":
+            (lambda h: h + feed(norm2(h)))(x + mix(x)),
+        "feed-forward in parallel with attention": parallel,
+        "no residual around attention": (lambda h: h + feed(norm2(h)))(mix(norm(x))),
+        "no residual around the feed-forward": feed(norm2(h))})
+
+
+class StubLayer(Stub):
+    """A layer that cannot be told apart by position, but by its number; with some parameters."""
+
+    def __init__(self, layer_id: int, config: LlamaConfig) -> None:
+        super().__init__(compute=[torch.sin, lambda x: x.roll(1, 1) + x ** 2][layer_id])
+        self.compute_query, self.compute_output, self.w3 = (nn.Linear(24, 24) for _ in range(3))
+
+
+@pytest.fixture
+def model(llama, monkeypatch) -> nn.Module:
+    """The student's Llama, with stubs for its layers and its last norm."""
+    monkeypatch.setattr(llama, "LlamaLayer", StubLayer)
+    monkeypatch.setattr(llama, "LayerNorm", lambda *args, **kwargs: Stub(compute=torch.exp))
+    return llama.Llama(config(dropout=0.25)).eval()
+
+
+@part("llama.py Llama")
+def test_output_layer_is_the_embedding(model):
+    assert model.output.weight is model.tok_embeddings.weight, (
+        "Llama: expected output.weight and tok_embeddings.weight to be one parameter, found two.")
+
+
+@part("llama.py Llama")
+def test_logits_and_hidden_states(model):
+    """Logits of the last position alone, or with targets of all."""
+    nn.init.normal_(model.tok_embeddings.weight)
+    ids = torch.arange(10).view(2, 5) * 7 % 61
+    table = model.tok_embeddings.weight.detach()
+    first, second = (layer.compute for layer in model.layers)
+    before = second(first(table[ids]))
+    hidden = before.exp()
+    known = {"hidden states before the last norm": before, "one layer of two": first(
+        table[ids]).exp(), "layers in the opposite order": first(second(table[ids])).exp()}
+    for targets, given in ((None, "without targets"), (ids, "with targets")):
+        logits, found = model(ids, targets)
+        seen = slice(-1 if targets is None else None, None)
+        compare(f"Hidden states of Llama.forward {given}", found, hidden, known=known)
+        compare(f"Logits of Llama.forward {given}", logits, hidden[:, seen] @ table.T, known={
+            name: value[:, seen] @ table.T for name, value in known.items()}
+            | {"logits of the first position": hidden[:, :1] @ table.T})
+
+
+@part("llama.py Llama")
+def test_embeddings_are_dropped_in_training(model):
+    model.layers[0], model.layers[1], model.norm = (Stub(compute=lambda x: x) for _ in range(3))
+    ids = torch.arange(60).view(3, 20)
+    check_dropout("The embeddings of Llama", model.train()(ids)[1], model.tok_embeddings(ids), 0.25)
+
+
+@part("llama.py Llama")
+def test_fresh_weights(model):
+    for name, parameter in model.named_parameters():
+        narrow = name.endswith(("w3.weight", "compute_output.weight"))
+        wanted, found = 0.02 / 2 if narrow else 0.02, parameter.std().item()
+        assert name.endswith("bias") or abs(found / wanted - 1) < 0.15, (
+            f"A fresh Llama of 2 layers: expected {name} with a standard deviation of {wanted:.3f}"
+            f", found {found:.3f}.")
+
+
+@part("llama.py load_pretrained")
+def test_every_tensor_of_a_checkpoint_is_loaded(llama, checkpoint, weights):
+    """In training or evaluation mode. The biases, which no checkpoint has, stay 0."""
+    model = llama.load_pretrained(str(checkpoint))
+    for name, value in SMALL.items():
+        found = getattr(model.params, name)
+        assert found == value, f"load_pretrained: expected {name}={value}, found {found}."
+    parameters = dict(model.named_parameters())
+    for name, shape in reference.shapes(SMALL, biases=True).items():
+        assert name in parameters, f"load_pretrained: expected a parameter {name}, found none."
+        compare(f"{name} after load_pretrained", parameters[name],
+                weights.get(name, np.zeros(shape)), atol=0, rtol=0)
+    compare("output.weight after load_pretrained", model.output.weight,
+            weights["tok_embeddings.weight"], atol=0, rtol=0)
+
+
+@part("llama.py load_pretrained")
+def test_names_of_a_compiled_model(llama, tmp_path, weights):
+    path = reference.save_checkpoint(
+        tmp_path / "model.pt", weights, SMALL | {"dropout": 0.1}, prefix="_orig_mod.")
+    model = llama.load_pretrained(str(path))
+    compare("layers.1.feed_forward.w2.weight of a checkpoint whose names begin with _orig_mod.",
+            model.layers[1].feed_forward.w2.weight, weights["layers.1.feed_forward.w2.weight"])
+
+
+# Generation: what follows the stub's logits
+
+
+def speak(model: nn.Module, logits_of) -> list[torch.Tensor]:
+    """Give a model a stub for forward; the result is a list of the tokens that it gets to see."""
+    seen = []
+
+    def forward(tokens, targets=None, *args, **kwargs):
+        seen.append(tokens)
+        logits = logits_of(tokens)[:, None]
+        return logits if targets is None else logits.expand(-1, tokens.shape[1], -1), None
+
+    model.forward = forward
+    return seen
+
+
+def constant(*logits: float):
+    return lambda tokens: torch.tensor(logits).expand(tokens.shape[0], -1)
+
+
+@part("llama.py generate")
+@pytest.mark.parametrize("length", [3, 20])
+def test_greedy_continuation_of_each_row(model, length):
+    """Of every position the successor; each step sees the last max_seq_len tokens."""
+    seen = speak(model, lambda tokens: nn.functional.one_hot((tokens[:, -1] + 1) % 61, 61).float())
+    prompt = torch.arange(2 * length).view(2, length) % 61
+    found = model.generate(prompt, 5, temperature=0.0)
+    expected = torch.cat([prompt, (prompt[:, -1:] + torch.arange(1, 6)) % 61], dim=1)
+    for step, tokens in enumerate(seen):
+        so_far = expected[:, :length + step]
+        compare(f"The tokens that Llama.generate gives to forward in step {step + 1} "
+                "(max_seq_len is 16)", tokens, so_far[:, -16:], known={
+                    "the first max_seq_len tokens, not the last": so_far[:, :16],
+                    "all tokens": so_far})
+    compare("Prompt and continuation of Llama.generate at temperature 0", found, expected)
+
+
+@part("llama.py generate")
+def test_temperature_0_takes_the_most_likely_token(model):
+    speak(model, constant(0.0, 0.2, 0.1))
+    found = model.generate(torch.zeros(60, 1, dtype=torch.long), 1, temperature=0.0)[:, 1]
+    compare("The tokens at temperature 0, of logits [0, 0.2, 0.1]", found, np.ones(60))
+
+
+@part("llama.py generate")
+@pytest.mark.parametrize("temperature, epsilon", [(1.0, 0.05), (0.5, 0.05), (2.0, 0.1), (1.0, 0.0)])
+def test_distribution_of_samples(model, temperature, epsilon):
+    logits, rows = [2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -2.0, -6.0], 40_000
+    speak(model, constant(*logits))
+    found = model.generate(torch.zeros(rows, 1, dtype=torch.long), 1, temperature, epsilon)[:, 1]
+
+    def distribution(*changed: float) -> np.ndarray:
+        return reference.next_token_distribution(np.array(logits), *changed)
+
+    kept = reference.softmax(np.array(logits) / temperature) * (distribution(
+        temperature, epsilon) > 0)
+    kept[0] += 1 - kept.sum()
+    compare(f"Shares of the tokens sampled from softmax({logits} / {temperature}) with epsilon "
+            f"{epsilon}", np.bincount(found, minlength=8) / rows, distribution(
+                temperature, epsilon), atol=0.012, rtol=0, known={
+                    "a temperature that is not applied to the logits": distribution(1, epsilon),
+                    "logits times temperature": distribution(1 / temperature, epsilon),
+                    "no epsilon": distribution(temperature, 0.0),
+                    "probabilities that are not renormalized": kept,
+                    "the most likely token alone": distribution(0, 0)})
+
+
+@part("llama.py generate")
+def test_a_token_of_probability_epsilon_is_kept(model):
+    speak(model, constant(1.0, 1.0, 1.0, 1.0))
+    found = model.generate(torch.zeros(200, 1, dtype=torch.long), 1, 1.0, epsilon=0.25)[:, 1]
+    assert set(found.tolist()) == {0, 1, 2, 3}, (
+        "Four tokens of probability 0.25 and epsilon 0.25: expected all of them, found only "
+        f"{sorted(set(found.tolist()))}. This matches `> epsilon` in the place of `>= epsilon`.")
+
+
+@part("llama.py generate")
+def test_no_token_that_reaches_epsilon_is_no_crash(model):
+    """One that has a probability is taken; the assignment does not say which."""
+    speak(model, constant(-50.0, 0.0, 0.3, 0.0))
+    try:
+        found = model.generate(torch.zeros(20, 1, dtype=torch.long), 1, 1.0, epsilon=0.9)[:, 1]
+    except RuntimeError as error:
+        raise AssertionError("Where no token reaches epsilon: expected one of them, found "
+                             f"RuntimeError: {error}.") from None
+    assert set(found.tolist()) <= {1, 2, 3}, (
+        "Where no token reaches epsilon: expected a likely one, found "
+        f"{sorted(set(found.tolist()))} of logits [-50, 0, 0.3, 0].")
