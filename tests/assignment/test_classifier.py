@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from config import LlamaConfig
 
-from .judge import SMALL, compare, part, seeded
+from .judge import SMALL, compare, part, replace
 
 IDS = torch.tensor([[1, 5, 9, 60, 2], [1, 7, 3, 3, 3], [1, 33, 34, 35, 3]])  # 3 is padding
 NAMES = {"bad": [7], "so so": [4, 11, 7], "great": [50, 59], "good good": [9, 9]}
@@ -43,8 +43,8 @@ class StubLlama(nn.Module):
 def make(classifier, monkeypatch):
     """A classifier of this name, around the stub."""
     def make(name: str, *args, trained: bool = True, **settings: object) -> nn.Module:
-        load = lambda *args, **kwargs: StubLlama().requires_grad_(trained)  # noqa: E731
-        monkeypatch.setattr(classifier, "load_pretrained", load, raising=False)
+        replace(monkeypatch, "llama", "load_pretrained",
+                lambda *args, **kwargs: StubLlama().requires_grad_(trained))
         config = SimpleNamespace(pretrained_model_path="model.pt", **settings)
         return getattr(classifier, name)(config, *args)
     return make

@@ -1,0 +1,165 @@
+"""The tests of the assignment are fair to any correct solution, and sharp: each mistake is found.
+
+    python tests/test_assignment.py
+
+prints the table of mistakes: what it is, the part that is blamed for it, the tests that catch it.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ROOT, ASSIGNMENT = TESTS.parent, TESTS / "assignment"
+sys.path += [path for path in (str(TESTS), str(ROOT)) if path not in sys.path]
+
+from assignment.judge import FIVE, PARTS  # noqa: E402
+from mistakes import MISTAKES, OTHER_READINGS  # noqa: E402
+
+SUPPORT = ("run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check")
+WHOLE = "the whole model"
+
+Patches = Iterable[tuple[str, str]]
+
+
+def hand_in(folder: Path, patches: dict[str, Patches]) -> Path:
+    """Write the solution in tests/solutions/ with changes of its files."""
+    for name in FIVE:
+        text = (TESTS / "solutions" / f"{name}.py").read_text(encoding="utf-8")
+        for old, new in patches.get(f"{name}.py", ()):
+            assert text.count(old) == 1, f"{name}.py has {text.count(old)} times: {old}"
+            text = text.replace(old, new)
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return folder
+
+
+def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Run the tests of the assignment in this process on five files; what the report says."""
+    path, modules, report = sys.path[:], sys.modules.copy(), folder / "report.jsonl"
+    for name in FIVE:
+        sys.modules.pop(name, None)
+    sys.path.insert(0, str(folder))
+    try:
+        pytest.main([
+            str(ASSIGNMENT), "--report", str(report), "-c", os.devnull, "-q", "--tb=no",
+            "--no-summary", "--confcutdir", str(ASSIGNMENT),
+            *(f"--ignore={ASSIGNMENT / name}" for name in ignored),
+            *(f"-pno:{plugin}" for plugin in ("cacheprovider", "faulthandler",
+                                              "unraisableexception", "xdist"))])
+    finally:
+        sys.path[:] = path
+        for name in FIVE:
+            sys.modules.pop(name, None)
+        sys.modules.update(modules)
+    return failures(report)
+
+
+def failures(report: Path) -> list[dict[str, str]]:
+    """The lines of the tests that did not pass."""
+    parts, *lines = map(json.loads, report.read_text(encoding="utf-8").splitlines())
+    assert parts == {"parts": PARTS} and lines
+    for started, ended in zip(lines[::2], lines[1::2], strict=True):
+        assert started == {**started, "part": ended["part"], "test": ended["test"],
+                           "outcome": "started"}
+    assert [line["part"] for line in lines] == sorted(
+        (line["part"] for line in lines), key=PARTS.index)
+    return [line for line in lines[1::2] if line["outcome"] != "passed"]
+
+
+def caught(folder: Path, part: str, patches: Patches) -> list[dict[str, str]]:
+    """What fails after a change of the file of this part."""
+    file = part.split()[0]
+    tests = {f"test_{name}.py" for name in (*FIVE, "whole")}
+    # optimizer.py imports none of the others, and none of them imports it.
+    ignored = tests - {"test_optimizer.py"} if file == "optimizer.py" else {"test_optimizer.py"}
+    return judge(hand_in(folder, {file: patches}), ignored)
+
+
+@pytest.mark.parametrize("patches", [{}, OTHER_READINGS], ids=["plain", "other readings"])
+def test_correct_solutions_pass(tmp_path, patches):
+    """Ours does wherever the tests of the assignment are collected: with all the others."""
+    assert judge(hand_in(tmp_path, patches)) == []
+
+
+@pytest.mark.parametrize("what, part, patches", [(what, part, patches)
+                                                 for what, part, *patches in MISTAKES],
+                         ids=[f"{part}: {what}" for what, part, *_ in MISTAKES])
+def test_a_mistake_is_blamed_on_its_part_alone(tmp_path, what, part, patches):
+    found = {line["part"]: line["message"] for line in caught(tmp_path, part, patches)}
+    assert found.keys() - {WHOLE} == {part}, found
+    assert "\n" not in found[part] and len(found[part]) < 400
+
+
+# The report: imports that fail, parts that are not there, and where a student has to look
+
+
+def messages(lines: list[dict[str, str]]) -> dict[str, set[str]]:
+    """What is said of every file, without the whole."""
+    said = {}
+    for line in lines:
+        if line["part"] != WHOLE:
+            said.setdefault(line["part"].split()[0], set()).add(line["message"])
+    return said
+
+
+def place(folder: Path, file: str, text: str) -> str:
+    before, found, _ = (folder / file).read_text(encoding="utf-8").partition(text)
+    assert found
+    return f"{file}, line {before.count(chr(10)) + 1}"
+
+
+def test_a_module_that_cannot_be_imported_is_to_blame_and_no_other(tmp_path):
+    lines = judge(hand_in(tmp_path, {"llama.py": [("class LlamaLayer(", "class LlamaLayer !(")],
+                                     "rope.py": [("import torch\n", "import nowhere, torch\n")]}))
+    error = f"SyntaxError: invalid syntax ({place(tmp_path, 'llama.py', 'LlamaLayer !(')})"
+    assert messages(lines) == {
+        "rope.py": {"rope.py cannot be imported: ModuleNotFoundError: No module named 'nowhere' "
+                    f"({place(tmp_path, 'rope.py', 'nowhere')})"},
+        "llama.py": {f"llama.py cannot be imported: {error}"},
+        "classifier.py": {
+            f"classifier.py cannot be imported: because llama.py cannot be: {error}"}}
+
+
+def test_report_of_the_command_line_for_a_folder_of_its_own(tmp_path):
+    """As grade.py calls it: one module missing, one that fails, and a function to be written."""
+    hand_in(tmp_path, {
+        "llama.py": [("return F.silu(self.w1(x)) * self.w3(x)", "raise NotImplementedError")],
+        "lora.py": [("NAMES = ", "NAMES = 1 / 0, ")],
+        "rope.py": [("return query_out, key_out", "pass")]})
+    for name in SUPPORT:
+        shutil.copy(ROOT / f"{name}.py", tmp_path)
+    (tmp_path / "optimizer.py").unlink()
+    shutil.copytree(ASSIGNMENT, tmp_path / "assignment",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    slow = "assignment/test_classifier.py::test_the_language_model_is_frozen"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", ".", "-c",
+         os.devnull, "assignment", "--report", "report.jsonl", "--deselect", slow],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": "", "PYTEST_ADDOPTS": ""},
+        capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert slow not in (tmp_path / "report.jsonl").read_text(encoding="utf-8")
+    assert messages(failures(tmp_path / "report.jsonl")) == {
+        "rope.py": {"TypeError: 'NoneType' object is not iterable (where the result is used)"},
+        "llama.py": {f"not implemented yet ({place(tmp_path, 'llama.py', 'NotImplemented')})"},
+        "optimizer.py": {"optimizer.py cannot be imported: there is no optimizer.py"},
+        "lora.py": {"lora.py cannot be imported: ZeroDivisionError: division by zero "
+                    f"({place(tmp_path, 'lora.py', '1 / 0')})"}}
+
+
+if __name__ == "__main__":
+    for what, part, *patches in MISTAKES:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            lines = caught(Path(folder), part, patches)
+        catchers = [line["test"].partition("::")[2] for line in lines if line["part"] == part]
+        print(f"{what} | {part} | {', '.join(catchers)}", flush=True)
+        print(f"    {next(line['message'] for line in lines if line['part'] == part)}")
