@@ -16,13 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--report", metavar="FILE", help="write what each test finds, as JSON lines")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "part(name): the part of the assignment that a test judges")
-
-
 def part_of(item: pytest.Item) -> str | None:
-    marker = item.get_closest_marker("part")
-    return marker and marker.args[0]
+    return getattr(getattr(item, "function", None), "part", None)
 
 
 # ------------------------------------------------------------------------------------- the report

@@ -37,10 +37,14 @@ SMALL = {"vocab_size": 61, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads":
          "max_seq_len": 16, "multiple_of": 10}
 
 
-def part(name: str) -> pytest.MarkDecorator:
+def part(name: str) -> Callable:
     """Mark a test as one of this part."""
     assert name in PARTS
-    return pytest.mark.part(name)
+
+    def mark(test: Callable) -> Callable:
+        test.part = name
+        return test
+    return mark
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, module: str, name: str, stub: Callable) -> None:

@@ -1,0 +1,390 @@
+"""What only our five files have; what the assignment demands of them is in tests/assignment/.
+
+A causal mask, the last position alone, fused kernels, precision beyond float32, a choice of LoRA's
+projections, checks of arguments, and the readings of the assignment that we have chosen.
+"""
+
+import copy
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+from torch import nn
+
+import classifier
+import llama
+import lora
+import reference
+from assignment import test_llama as demanded
+from assignment.test_classifier import NAMES, StubTokenizer
+from assignment.test_optimizer import SHAPES, adamw, gradients
+from config import LlamaConfig
+from conftest import ROOT, SMALL
+from llama import Llama, choose_token, load_pretrained
+from optimizer import AdamW
+from rope import apply_rotary_emb, precompute_freqs_cis, reshape_for_broadcast
+
+NEVER = 10**9  # FUSED_FROM: always the written-out formula; 0: always the fused kernel
+both_kernels = pytest.mark.parametrize("fused_from", [0, NEVER], ids=["fused", "written out"])
+both_masks = pytest.mark.parametrize("causal", [False, True], ids=["unmasked", "causal"])
+
+
+def seeded(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+# Causal masks, the last position alone and fused kernels
+
+
+@both_kernels
+@both_masks
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("n_kv_heads, seqlen", [(2, 5), (1, 1), (4, 21)])
+def test_logits_hidden_states_and_gradients(
+        monkeypatch, tmp_path, n_kv_heads, seqlen, last_only, causal, fused_from):
+    """Also of texts beyond max_seq_len; slopes against central differences of the reference."""
+    monkeypatch.setattr(llama, "FUSED_FROM", fused_from)
+    args, rng = SMALL | {"causal": causal, "n_kv_heads": n_kv_heads}, np.random.default_rng(4)
+    weights = {name: array.astype(np.float64)
+               for name, array in reference.seeded_weights(args, 3, biases=True).items()}
+    tokens, seen = rng.integers(0, 61, (2, seqlen)), slice(-1 if last_only else None, None)
+
+    def results(changed: reference.Weights) -> list[np.ndarray]:
+        return [result[:, seen] for result in reference.forward(weights | changed, args, tokens)]
+
+    model = load_pretrained(reference.save_checkpoint(
+        tmp_path / "m.pt", weights, args | {"dropout": 0.5})).double()
+    ids, expected = torch.tensor(tokens), results({})
+    found = model(ids, None if last_only else ids, last_only)
+    for ours, theirs in zip(found, expected):
+        np.testing.assert_allclose(ours.detach(), theirs, atol=1e-6, rtol=1e-5)
+    pulls = [rng.standard_normal(result.shape) for result in expected]
+    sum((result * torch.tensor(pull)).sum() for result, pull in zip(found, pulls)).backward()
+    for name, parameter in list(model.named_parameters())[::1 if seqlen == 5 else 4]:
+        direction = rng.standard_normal(parameter.shape)
+        up, down = (sum((result * pull).sum() for result, pull in zip(
+            results({name: weights[name] + step * direction}), pulls)) for step in (1e-5, -1e-5))
+        slope = (parameter.grad.numpy() * direction).sum()
+        assert slope == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-5), name
+
+
+def test_the_fused_kernel_drops_attention_weights_in_training_alone(monkeypatch):
+    monkeypatch.setattr(llama, "FUSED_FROM", 0)
+    torch.manual_seed(0)
+    demanded.test_scores(llama)
+    demanded.test_scores_drop_attention_weights_in_training(llama)
+
+
+@both_masks
+def test_training_goes_on_after_generation(small_weights, tmp_path, causal):
+    """With tables that were made, and kept, in inference mode."""
+    precompute_freqs_cis.cache_clear()
+    model = load_pretrained(reference.save_checkpoint(
+        tmp_path / "model.pt", small_weights, SMALL | {"causal": causal}))
+    text = model.generate(torch.tensor([[1, 2, 3]]), 4)
+    logits, _ = model.train()(text[:, :6].clone(), targets=text)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+# Precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32_and_kept(dtype):
+    x = seeded(1, 300, 2, 6, dtype=dtype)
+    norm = llama.LayerNorm(6)
+    for half, wide in [(apply_rotary_emb(x, x, 6, 512)[0],
+                        apply_rotary_emb(x.float(), x.float(), 6, 512)[0]),
+                       (norm(x), norm(x.float()))]:
+        torch.testing.assert_close(half, wide.to(dtype), atol=0, rtol=0)
+
+
+def test_layer_norm_of_float64_and_of_equal_numbers():
+    norm, weight, bias = llama.LayerNorm(7, 1e-3).double(), seeded(7), seeded(2, 7)[1]
+    norm.weight.data, norm.bias.data = weight, bias
+    values = torch.cat((seeded(2, 3, 7) * 5 + 100, torch.full((2, 1, 7), 7.0)), dim=1)
+    np.testing.assert_allclose(norm(values).detach(), rtol=1e-9, atol=1e-9, desired=(
+        reference.layer_norm(values.numpy(), weight.numpy(), bias.numpy(), 1e-3)))
+
+
+PRODUCTS = """
+import torch
+from run_llama import prefer_onednn
+prefer_onednn(dim=512)
+for rows, inner, columns in ((4400, 512, 1376), (70, 512, 512), (10, 16, 3)):
+    torch.manual_seed(0)
+    x, weight = torch.randn(rows, inner), torch.randn(columns, inner)
+    error = torch.nn.functional.linear(x, weight) - x.double() @ weight.double().T
+    assert error.abs().max() < inner**0.5 * 1e-5, error.abs().max()
+"""
+
+
+def test_products_stay_float32_where_onednn_is_preferred():
+    """Rounding of float32, nothing like bfloat16's. The setting is the whole process's."""
+    subprocess.run([sys.executable, "-c", PRODUCTS], cwd=ROOT, check=True)
+
+
+# Published models
+
+
+def test_published_weights_and_their_story(assets, stories260k):
+    """llama2.c's model of 260K parameters: numbers, and a greedy continuation to the letter."""
+    weights, args = reference.read_checkpoint(stories260k)
+    tokens, model = np.random.default_rng(2).integers(0, 512, (2, 150)), load_pretrained(stories260k)
+    expected_logits, expected_hidden = reference.forward(weights, args, tokens)
+    with torch.no_grad():
+        logits, hidden = model(torch.tensor(tokens))
+    np.testing.assert_allclose(hidden, expected_hidden, atol=2e-4, rtol=1e-3)
+    np.testing.assert_allclose(logits, expected_logits[:, -1:], atol=2e-4, rtol=1e-3)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(assets / "tok512.model"))
+    start = "Once upon a time, there was a little girl"
+    ids = model.generate(torch.tensor([[pieces.bos_id()] + pieces.encode(start)]), 60, 0.0)
+    assert pieces.decode(ids[0].tolist()).startswith(
+        f"{start} named Lily. She loved to play outside in the park. One day, she saw a big, "
+        "shiny ball.")
+
+
+def test_parameters_are_those_of_stories42m_and_lora_adds_a_third_of_a_percent():
+    with torch.device("meta"):
+        model = nn.ModuleDict({"llama": Llama(LlamaConfig()), "classifier_head": nn.Linear(512, 5)})
+    shapes = {name: tuple(p.shape) for name, p in model["llama"].named_parameters()}
+    assert shapes == reference.shapes({}, biases=True)
+    assert lora.count_lora_parameters(model) == (0, 41_698_304 + 2_565, 0.0)
+    model["llama"].requires_grad_(False)
+    lora.apply_lora(model, rank=4, alpha=1.0)
+    matrices = 8 * 4 * 4 * (512 + 512)
+    assert lora.count_lora_parameters(model) == (
+        matrices, matrices + 2_565, pytest.approx(100 * 131_072 / 133_637, rel=1e-12))
+
+
+# Arguments that are refused
+
+
+@pytest.mark.parametrize("field, value", [
+    ("vocab_size", 0), ("dim", -8), ("dim", 512.0), ("n_layers", 0), ("n_heads", 0),
+    ("n_heads", 7), ("n_heads", "8"), ("n_heads", 512), ("n_kv_heads", 0), ("n_kv_heads", 3),
+    ("max_seq_len", 0), ("multiple_of", 0), ("hidden_dim", 0), ("hidden_dim", 1.5),
+    ("dropout", -0.1), ("dropout", 1.0), ("dropout", float("nan")), ("layer_norm_eps", -1e-5),
+    ("layer_norm_eps", float("nan")), ("layer_norm_eps", None)])
+def test_a_configuration_that_no_model_can_have_is_refused(field, value):
+    with pytest.raises(ValueError) as error:
+        LlamaConfig(**{field: value})
+    assert str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("prompt, count, options, named", [
+    *(([[0]], 1, {"temperature": value}, "temperature") for value in (-0.1, math.nan, math.inf)),
+    *(([[0]], 1, {"epsilon": value}, "epsilon") for value in (-0.01, 1.01, math.nan)),
+    ([[0]], -1, {}, "prompt"), ([0], 1, {}, "prompt"), ([[]], 1, {}, "prompt")])
+def test_generation_out_of_range_is_refused_by_name(prompt, count, options, named):
+    with pytest.raises(ValueError, match=named):
+        Llama(LlamaConfig(**SMALL)).generate(torch.tensor(prompt), count, **options)
+
+
+@pytest.mark.parametrize("setting", [
+    {"lr": -1e-9}, {"lr": math.nan}, {"lr": math.inf}, {"eps": -1e-9}, {"eps": math.nan},
+    {"betas": (-0.1, 0.9)}, {"betas": (1.0, 0.9)}, {"betas": (0.9, 1.0)}, {"betas": (0.9, -0.1)},
+    {"betas": (0.9, math.nan)}, {"weight_decay": -0.1}, {"weight_decay": math.nan},
+    {"max_grad_norm": 0.0}, {"max_grad_norm": -1.0}, {"max_grad_norm": math.nan},
+], ids=str)
+def test_a_setting_of_adamw_out_of_range_is_refused_for_all_and_in_a_group(setting):
+    fine, bad, late = (nn.Parameter(torch.ones(1)) for _ in range(3))
+    optimizer = AdamW([fine])
+    for refused in (lambda: AdamW([bad], **setting),
+                    lambda: AdamW([{"params": [fine]}, {"params": [bad], **setting}]),
+                    lambda: optimizer.add_param_group({"params": [late], **setting})):
+        with pytest.raises(ValueError, match=next(iter(setting))):
+            refused()
+
+
+def test_sparse_gradients_are_refused():
+    embedding = nn.Embedding(5, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="dense"):
+        AdamW(embedding.parameters()).step()
+
+
+@pytest.mark.parametrize("q_len, seqlen, width", [(3, 2, 4), (2, 2, 3)])
+def test_shapes_that_cannot_be_rotated_are_refused(q_len, seqlen, width):
+    with pytest.raises(ValueError):
+        apply_rotary_emb(seeded(1, q_len, 1, width), seeded(1, seqlen, 1, width), width, 8)
+
+
+@pytest.mark.parametrize("shape, expected", [
+    ((5, 3, 4, 2), (1, 3, 1, 2)), ((5, 3, 4, 7, 2), (1, 3, 1, 1, 2)), ((5, 2, 4, 2), None),
+    ((5, 3, 4, 3), None)])
+def test_a_table_broadcasts_over_batch_and_heads_if_positions_and_width_fit(shape, expected):
+    table, x = torch.arange(6.0).reshape(3, 2), torch.zeros(shape)
+    if expected:
+        assert torch.equal(reshape_for_broadcast(table, x), table.reshape(expected))
+    else:
+        with pytest.raises(AssertionError):
+            reshape_for_broadcast(table, x)
+
+
+def test_names_and_labels_must_be_as_many(small_checkpoint):
+    config = SimpleNamespace(num_labels=5, pretrained_model_path=str(small_checkpoint))
+    with pytest.raises(ValueError, match="4 label names for 5 labels"):
+        classifier.LlamaZeroShotClassifier(config, StubTokenizer(), list(NAMES))
+
+
+# Readings that we have chosen
+
+
+@pytest.mark.parametrize("logits, temperature, epsilon", [
+    ([0.0, 0.0, 0.001, 0.0], temperature, epsilon) for temperature, epsilon in (
+        (1.0, 0.251), (1.0, 1.0), (1e308, 0.251), (1e-5, 0.05), (1e-30, 0.0), (1e-320, 1.0))])
+def test_the_most_likely_token_is_taken_where_none_or_no_other_reaches_epsilon(
+        logits, temperature, epsilon):
+    assert (choose_token(torch.tensor(logits).expand(50, 4), temperature, epsilon) == 2).all()
+
+
+def test_rows_with_and_without_a_likely_token_do_not_affect_each_other():
+    """Of every two rows one falls back; the other has two tokens to choose from."""
+    torch.manual_seed(9)
+    logits = torch.tensor([[0.0, 0.1, 0.0, 0.0], [3.0, 0.0, 3.0, 0.0]]).repeat(1000, 1)
+    fallen_back, drawn = choose_token(logits, 1.0, epsilon=0.3).view(1000, 2).T
+    assert (fallen_back == 1).all() and set(drawn.tolist()) == {0, 2}
+    assert abs((drawn == 0).float().mean() - 0.5) < 5 * 0.5 / math.sqrt(1000)
+
+
+def test_an_option_without_a_meaning_leaves_the_llama_as_it_is(small_checkpoint, monkeypatch):
+    config = SimpleNamespace(num_labels=5, pretrained_model_path=str(small_checkpoint),
+                             hidden_dropout_prob=0.3, option="lora")
+    for trained in (True, False):
+        monkeypatch.setattr(classifier, "load_pretrained",
+                            lambda path: load_pretrained(path).requires_grad_(trained))  # noqa: B023
+        model = classifier.LlamaEmbeddingClassifier(config)
+        assert {p.requires_grad for p in model.llama.parameters()} == {trained}
+
+
+# AdamW in float64, and its groups
+
+
+def parameters() -> list[nn.Parameter]:
+    return [nn.Parameter(seeded(*shape)) for shape in SHAPES]
+
+
+def walk(params: list[nn.Parameter], optimizer: AdamW, grads: list) -> None:
+    for step in grads:
+        for p, grad in zip(params, step, strict=True):
+            p.grad = None if grad is None else torch.tensor(grad)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("settings", [
+    {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-2}, {"weight_decay": 0.3, "lr": 0.05},
+    {"correct_bias": False, "weight_decay": 0.01}, {"max_grad_norm": 0.5}, {"lr": 0.0},
+    {"betas": (0.0, 0.0), "eps": 0.1}], ids=str)
+@pytest.mark.parametrize("groups", [False, True])
+def test_adamw_is_the_specification_to_the_last_digits(settings, groups):
+    """Decay of the new value, epsilon of the "efficient" form; for all or for a group alone."""
+    params, grads = parameters(), gradients(50)
+    grads[20][0] = None  # sits a step out
+    starts = [p.detach().numpy().copy() for p in params]
+    if groups:
+        optimizer = AdamW([{"params": [params[0]]}, {"params": [params[1]], **settings}], lr=0.02)
+        expected = [adamw([starts[0]], [step[:1] for step in grads], lr=0.02)[0],
+                    adamw([starts[1]], [step[1:] for step in grads], **{"lr": 0.02} | settings)[0]]
+    else:
+        optimizer, expected = AdamW(params, **settings), adamw(starts, grads, **settings)
+    walk(params, optimizer, grads)
+    for p, end in zip(params, expected, strict=True):
+        np.testing.assert_allclose(p.detach(), end, rtol=1e-12, atol=1e-14)
+
+
+def test_clipping_leaves_smaller_gradients_and_zeros_as_they_are():
+    for grads in ([0.3, 0.4], [0.0, 0.0]):
+        params = [nn.Parameter(torch.zeros(1)) for _ in grads]
+        walk(params, AdamW(params, max_grad_norm=0.5000001), [[[grad] for grad in grads]])
+        assert all(torch.equal(p.grad, torch.tensor([grad])) for p, grad in zip(params, grads))
+
+
+def test_resuming_from_a_saved_state_gives_the_same_bits(tmp_path):
+    settings = {"lr": 0.01, "weight_decay": 0.1, "max_grad_norm": 1.0}
+    whole, halves, grads = parameters(), parameters(), gradients(40)
+    walk(whole, AdamW(whole, **settings), grads)
+    first = AdamW(halves, **settings)
+    walk(halves, first, grads[:20])
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = AdamW(halves, lr=123.0)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    walk(halves, second, grads[20:])
+    assert all(torch.equal(a, b) for a, b in zip(halves, whole, strict=True))
+
+
+def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
+    p = nn.Parameter(torch.tensor([2.0]))
+    optimizer = AdamW([p], lr=0.01, eps=0.0)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (3 * p).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 6.0 and p.item() == pytest.approx(1.99)
+
+
+# LoRA
+
+
+def adapted(model: nn.Module) -> set[str]:
+    return {name for name, m in model.named_modules() if isinstance(m, lora.LoRALayer)}
+
+
+def test_matrix_a_is_drawn_from_a_normal_distribution():
+    torch.manual_seed(0)
+    a = lora.LoRALayer(nn.Linear(1000, 300), rank=40).lora_A.detach().double()
+    # 40,000 draws: standard errors 1e-4 and 0.7e-4
+    assert abs(a.mean()) < 5e-4 and abs(a.std() - 0.02) < 4e-4
+    within = (a.abs() < 0.02).double().mean()  # 68.27% of a normal distribution, not of another
+    assert abs(within - 0.6827) < 0.012
+
+
+def test_what_lora_refuses(small_checkpoint):
+    for rank in (0, -1):
+        with pytest.raises(ValueError, match="rank"):
+            lora.LoRALayer(nn.Linear(6, 5), rank)
+    model = lora.apply_lora(load_pretrained(small_checkpoint), projections=["compute_query"])
+    with pytest.raises(ValueError, match="already"):
+        lora.apply_lora(model, projections=["compute_value"])
+    assert {name.split(".")[-1] for name in adapted(model)} == {"compute_query"}
+
+
+def test_linear_layers_are_adapted_by_their_qualified_name():
+    model = nn.ModuleDict({
+        "compute_query": nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)),
+        "decoder": nn.ModuleDict({"my_compute_value": nn.Linear(3, 4), "query": nn.Linear(3, 3)}),
+        "compute_key": nn.Embedding(3, 3)})
+    assert adapted(lora.apply_lora(model)) == {"compute_query.0", "decoder.my_compute_value"}
+
+
+@pytest.mark.parametrize("projections", [lora.PROJECTIONS, ("compute_key",)])
+def test_merging_undoes_adapting_but_keeps_what_was_learned(small_checkpoint, projections):
+    """The same modules, tensors and wishes for a gradient as before, the outputs of the adapted."""
+    model, ids = load_pretrained(small_checkpoint).double(), torch.tensor([[1, 5, 9, 60, 2, 2]])
+    model.layers[0].attention.compute_key.requires_grad_(False)
+    model.norm.requires_grad_(False)
+    before = copy.deepcopy(model)
+    lora.apply_lora(model, rank=3, alpha=2.0, projections=projections)
+    for parameter in lora.get_lora_optimizer_params(model):
+        nn.init.normal_(parameter, std=0.3)
+    expected = model(ids, ids)
+    lora.merge_lora_weights(model)
+    for actual, wanted in zip(model(ids, ids), expected):
+        np.testing.assert_allclose(actual.detach(), wanted.detach(), rtol=1e-10, atol=1e-10)
+    described = [[(name, type(module)) for name, module in m.named_modules()]
+                 + [(name, p.requires_grad, p.dtype) for name, p in m.named_parameters()]
+                 for m in (model, before)]
+    assert described[0] == described[1]
+    changed = {name for name, tensor in before.state_dict().items()
+               if not torch.equal(tensor, model.state_dict()[name])}
+    assert changed == {f"layers.{i}.attention.{projection}.weight"
+                       for i in (0, 1) for projection in projections}
