@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,14 +28,14 @@ from mistakes import MISTAKES, OTHER_READINGS  # noqa: E402
 SUPPORT = ("run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check")
 WHOLE = "the whole model"
 
-Patches = Iterable[tuple[str, str]]
 
 
-def hand_in(folder: Path, patches: dict[str, Patches]) -> Path:
-    """Write the solution in tests/solutions/ with changes of its files."""
+def hand_in(folder: Path, changes: dict[str, Sequence[str]]) -> Path:
+    """Write the solution in tests/solutions/ with texts of its files exchanged: old, new, …"""
     for name in FIVE:
         text = (TESTS / "solutions" / f"{name}.py").read_text(encoding="utf-8")
-        for old, new in patches.get(f"{name}.py", ()):
+        texts = changes.get(f"{name}.py", ())
+        for old, new in zip(texts[::2], texts[1::2], strict=True):
             assert text.count(old) == 1, f"{name}.py has {text.count(old)} times: {old}"
             text = text.replace(old, new)
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
@@ -75,26 +75,26 @@ def failures(report: Path) -> list[dict[str, str]]:
     return [line for line in lines[1::2] if line["outcome"] != "passed"]
 
 
-def caught(folder: Path, part: str, patches: Patches) -> list[dict[str, str]]:
+def caught(folder: Path, part: str, texts: Sequence[str]) -> list[dict[str, str]]:
     """What fails after a change of the file of this part."""
     file = part.split()[0]
     tests = {f"test_{name}.py" for name in (*FIVE, "whole")}
     # optimizer.py imports none of the others, and none of them imports it.
     ignored = tests - {"test_optimizer.py"} if file == "optimizer.py" else {"test_optimizer.py"}
-    return judge(hand_in(folder, {file: patches}), ignored)
+    return judge(hand_in(folder, {file: texts}), ignored)
 
 
-@pytest.mark.parametrize("patches", [{}, OTHER_READINGS], ids=["plain", "other readings"])
-def test_correct_solutions_pass(tmp_path, patches):
+@pytest.mark.parametrize("changes", [{}, OTHER_READINGS], ids=["plain", "other readings"])
+def test_correct_solutions_pass(tmp_path, changes):
     """Ours does wherever the tests of the assignment are collected: with all the others."""
-    assert judge(hand_in(tmp_path, patches)) == []
+    assert judge(hand_in(tmp_path, changes)) == []
 
 
-@pytest.mark.parametrize("what, part, patches", [(what, part, patches)
-                                                 for what, part, *patches in MISTAKES],
-                         ids=[f"{part}: {what}" for what, part, *_ in MISTAKES])
-def test_a_mistake_is_blamed_on_its_part_alone(tmp_path, what, part, patches):
-    found = {line["part"]: line["message"] for line in caught(tmp_path, part, patches)}
+@pytest.mark.parametrize("part, texts", [
+    pytest.param(part, texts, id=f"{part}: {what}")
+    for part, mistakes in MISTAKES.items() for what, *texts in mistakes])
+def test_a_mistake_is_blamed_on_its_part_alone(tmp_path, part, texts):
+    found = {line["part"]: line["message"] for line in caught(tmp_path, part, texts)}
     assert found.keys() - {WHOLE} == {part}, found
     assert "\n" not in found[part] and len(found[part]) < 400
 
@@ -118,8 +118,8 @@ def place(folder: Path, file: str, text: str) -> str:
 
 
 def test_a_module_that_cannot_be_imported_is_to_blame_and_no_other(tmp_path):
-    lines = judge(hand_in(tmp_path, {"llama.py": [("class LlamaLayer(", "class LlamaLayer !(")],
-                                     "rope.py": [("import torch\n", "import nowhere, torch\n")]}))
+    lines = judge(hand_in(tmp_path, {"llama.py": ["class LlamaLayer(", "class LlamaLayer !("],
+                                     "rope.py": ["import torch\n", "import nowhere, torch\n"]}))
     error = f"SyntaxError: invalid syntax ({place(tmp_path, 'llama.py', 'LlamaLayer !(')})"
     assert messages(lines) == {
         "rope.py": {"rope.py cannot be imported: ModuleNotFoundError: No module named 'nowhere' "
@@ -132,9 +132,9 @@ def test_a_module_that_cannot_be_imported_is_to_blame_and_no_other(tmp_path):
 def test_report_of_the_command_line_for_a_folder_of_its_own(tmp_path):
     """As grade.py calls it: one module missing, one that fails, and a function to be written."""
     hand_in(tmp_path, {
-        "llama.py": [("return F.silu(self.w1(x)) * self.w3(x)", "raise NotImplementedError")],
-        "lora.py": [("NAMES = ", "NAMES = 1 / 0, ")],
-        "rope.py": [("return query_out, key_out", "pass")]})
+        "llama.py": ["return F.silu(self.w1(x)) * self.w3(x)", "raise NotImplementedError"],
+        "lora.py": ["NAMES = ", "NAMES = 1 / 0, "],
+        "rope.py": ["return query_out, key_out", "pass"]})
     for name in SUPPORT:
         shutil.copy(ROOT / f"{name}.py", tmp_path)
     (tmp_path / "optimizer.py").unlink()
@@ -157,9 +157,8 @@ def test_report_of_the_command_line_for_a_folder_of_its_own(tmp_path):
 
 
 if __name__ == "__main__":
-    for what, part, *patches in MISTAKES:
+    for part, what, *texts in ((part, *mistake) for part in MISTAKES for mistake in MISTAKES[part]):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            lines = caught(Path(folder), part, patches)
-        catchers = [line["test"].partition("::")[2] for line in lines if line["part"] == part]
-        print(f"{what} | {part} | {', '.join(catchers)}", flush=True)
-        print(f"    {next(line['message'] for line in lines if line['part'] == part)}")
+            lines = [line for line in caught(Path(folder), part, texts) if line["part"] == part]
+        catchers = ", ".join(line["test"].partition("::")[2] for line in lines)
+        print(f"{part} | {what} | {catchers}\n    {lines[0]['message']}", flush=True)

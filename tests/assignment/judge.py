@@ -73,6 +73,13 @@ class Stub(nn.Module):
         return self.compute(x)
 
 
+def equal(what: str, found: Any, expected: Any) -> None:
+    """Fail unless two values are the same."""
+    __tracebackhide__ = True
+    if found != expected:
+        raise AssertionError(f"{what}: expected {expected}, found {found}.")
+
+
 def compare(what: str, found: Any, expected: Any, atol: float = 2e-5, rtol: float = 2e-4,
             known: dict[str, Any] | None = None) -> None:
     """Fail unless arrays agree: with the worst position, and the known mistake that was made."""

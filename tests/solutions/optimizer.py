@@ -1,7 +1,5 @@
 """Another correct solution: AdamW as in Algorithm 2, one tensor after the other."""
 
-import math
-
 import torch
 from torch.optim import Optimizer
 
