@@ -157,7 +157,7 @@ def test_report_of_the_command_line_for_a_folder_of_its_own(tmp_path):
 
 
 if __name__ == "__main__":
-    for part, what, *texts in ((part, *mistake) for part in MISTAKES for mistake in MISTAKES[part]):
+    for part, what, *texts in ((key, *mistake) for key in MISTAKES for mistake in MISTAKES[key]):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             lines = [line for line in caught(Path(folder), part, texts) if line["part"] == part]
         catchers = ", ".join(line["test"].partition("::")[2] for line in lines)

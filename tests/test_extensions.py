@@ -136,7 +136,7 @@ def test_products_stay_float32_where_onednn_is_preferred():
 def test_published_weights_and_their_story(assets, stories260k):
     """llama2.c's model of 260K parameters: numbers, and a greedy continuation to the letter."""
     weights, args = reference.read_checkpoint(stories260k)
-    tokens, model = np.random.default_rng(2).integers(0, 512, (2, 150)), load_pretrained(stories260k)
+    model, tokens = load_pretrained(stories260k), np.random.default_rng(2).integers(0, 512, (2, 150))
     expected_logits, expected_hidden = reference.forward(weights, args, tokens)
     with torch.no_grad():
         logits, hidden = model(torch.tensor(tokens))

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,14 @@ class Stub(nn.Module):
 
 
 def equal(what: str, found: Any, expected: Any) -> None:
-    """Fail unless two values are the same."""
+    """Fail unless two values are the same; of lists, with what is missing or too many."""
     __tracebackhide__ = True
     if found != expected:
+        if isinstance(expected, list):
+            missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
+            differ = [f"{name} is missing" for name in missing][:1]
+            differ += [f"{name} is too many" for name in extra][:1]
+            expected, found = len(expected), f"{len(found)}: {' and '.join(differ)}"
         raise AssertionError(f"{what}: expected {expected}, found {found}.")
 
 

@@ -12,8 +12,7 @@ class LlamaZeroShotClassifier(nn.Module):
         super().__init__()
         self.num_labels = config.num_labels
         self.llama = load_pretrained(config.pretrained_model_path)
-        for p in self.llama.parameters():
-            p.requires_grad = False
+        self.llama.requires_grad_(False)
         assert len(label_names) == self.num_labels
         self.tokenizer = tokenizer
         self.label_name_ids = [tokenizer.encode(name, bos=False, eos=False) for name in label_names]
@@ -31,10 +30,8 @@ class LlamaEmbeddingClassifier(nn.Module):
         self.num_labels = config.num_labels
         self.llama = load_pretrained(config.pretrained_model_path)
         for p in self.llama.parameters():
-            if config.option == "pretrain":
-                p.requires_grad = False
-            elif config.option == "finetune":
-                p.requires_grad = True
+            p.requires_grad = {"pretrain": False, "finetune": True}.get(
+                config.option, p.requires_grad)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.classifier_head = nn.Linear(self.llama.config.dim, self.num_labels)
 

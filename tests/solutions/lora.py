@@ -56,5 +56,6 @@ def get_lora_optimizer_params(model):
 
 def count_lora_parameters(model):
     total = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    lora = sum(p.numel() for p in get_lora_optimizer_params(model))
+    lora = sum(p.numel() for name, p in model.named_parameters()
+               if "lora_" in name and p.requires_grad)
     return lora, total, 100 * lora / total if total > 0 else 0.0
