@@ -114,11 +114,8 @@ def reference_rotation(query, key, *args, **kwargs):
 def make_attention(llama, monkeypatch, **changed: object) -> nn.Module:
     """The student's attention, with reference rotary embeddings and reference scores."""
     def scores(query, key, value):
-        shape = tuple(query.shape)
-        assert shape == tuple(key.shape) == tuple(value.shape) == (2, 4, 5, 6), (
-            "Attention.forward: expected compute_query_key_value_scores to be called with three "
-            f"tensors of shape (2, 4, 5, 6), found {shape}, {tuple(key.shape)} and "
-            f"{tuple(value.shape)}.")
+        equal("The shapes that Attention.forward gives to compute_query_key_value_scores",
+              [tuple(t.shape) for t in (query, key, value)], [(2, 4, 5, 6)] * 3)
         return (query @ key.transpose(-2, -1) / 6 ** 0.5).softmax(-1) @ value
 
     replace(monkeypatch, "rope", "apply_rotary_emb", reference_rotation)
@@ -138,19 +135,14 @@ def test_attention(llama, monkeypatch, n_kv_heads):
         return np.stack([reference.attention(weights | changed, "a", args | other_args, row)
                          for row in x.double().numpy()])
 
-    def in_turn(name: str) -> np.ndarray:  # head h reads key/value head h % n_kv_heads
-        return np.tile(weights[f"a.{name}.weight"], (4 // args["n_kv_heads"], 1))
-
-    with monkeypatch.context() as patch:
-        right = expected({})
-        known = {"key/value heads repeated in the wrong order (a a b b, not a b a b)": expected(
-            {f"a.{name}.weight": in_turn(name) for name in ("compute_key", "compute_value")},
-            n_kv_heads=4)}
-        patch.setattr(reference, "rotate", lambda x: x)
-        known["query and key that are not rotated"] = expected({})
-    known["a missing output projection"] = expected({"a.compute_output.weight": np.eye(24)})
-    compare(f"Attention with 4 heads and {n_kv_heads or 4} key/value heads", attention(x), right,
-            known=known)
+    in_turn = {name: np.tile(weights[name], (4 // args["n_kv_heads"], 1))
+               for name in ("a.compute_key.weight", "a.compute_value.weight")}
+    found, right, known = attention(x), expected({}), {
+        "key/value heads in the order a b a b, not a a b b": expected(in_turn, n_kv_heads=4),
+        "a missing output projection": expected({"a.compute_output.weight": np.eye(24)})}
+    monkeypatch.setattr(reference, "rotate", lambda x: x)
+    compare(f"Attention with 4 heads and {n_kv_heads or 4} key/value heads", found, right,
+            known={**known, "query and key that are not rotated": expected({})})
 
 
 @part("llama.py Attention")
@@ -223,10 +215,10 @@ def test_layer_adds_attention_and_feed_forward_to_their_inputs(llama, monkeypatc
 
 
 class StubLayer(Stub):
-    """A layer that cannot be told apart by position, but by its number; with some parameters."""
+    """A layer with a function for each number, and some of the parameters of a layer."""
 
-    def __init__(self, layer_id: int, config: LlamaConfig) -> None:
-        super().__init__(compute=[torch.sin, lambda x: x.roll(1, 1) + x ** 2][layer_id])
+    def __init__(self, layer_id: int, *args: object, **kwargs: object) -> None:
+        super().__init__(compute=[torch.exp, lambda x: x.roll(1, 1) + x ** 2][layer_id])
         self.compute_query, self.compute_output, self.w3 = (nn.Linear(24, 24) for _ in range(3))
 
 
@@ -234,7 +226,7 @@ class StubLayer(Stub):
 def model(llama, monkeypatch) -> nn.Module:
     """The student's Llama, with stubs for its layers and its last norm."""
     monkeypatch.setattr(llama, "LlamaLayer", StubLayer)
-    monkeypatch.setattr(llama, "LayerNorm", lambda *args, **kwargs: Stub(compute=torch.exp))
+    monkeypatch.setattr(llama, "LayerNorm", Stub)  # torch.sin
     return llama.Llama(config(dropout=0.25)).eval()
 
 
@@ -252,9 +244,10 @@ def test_logits_and_hidden_states(model):
     table = model.tok_embeddings.weight.detach()
     first, second = (layer.compute for layer in model.layers)
     before = second(first(table[ids]))
-    hidden = before.exp()
-    known = {"hidden states before the last norm": before, "one layer of two": first(
-        table[ids]).exp(), "layers in the opposite order": first(second(table[ids])).exp()}
+    hidden = before.sin()
+    known = {"hidden states before the last norm": before,
+             "the first layer alone": first(table[ids]).sin(),
+             "layers in the opposite order": first(second(table[ids])).sin()}
     for targets, given in ((None, "without targets"), (ids, "with targets")):
         logits, found = model(ids, targets)
         seen = slice(-1 if targets is None else None, None)

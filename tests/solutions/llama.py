@@ -106,8 +106,6 @@ class Llama(LlamaPreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.params = config
-        self.vocab_size = config.vocab_size
-        self.n_layers = config.n_layers
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.dim)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList([LlamaLayer(i, config) for i in range(config.n_layers)])
@@ -124,10 +122,7 @@ class Llama(LlamaPreTrainedModel):
         for layer in self.layers:
             h = layer(h)
         h = self.norm(h)
-        if targets is not None:
-            logits = self.output(h)
-        else:
-            logits = self.output(h[:, [-1], :])
+        logits = self.output(h[:, [-1], :]) if targets is None else self.output(h)
         return logits, h
 
     @torch.inference_mode()
