@@ -6,5 +6,6 @@ is built from is replaced by reference code, so that one mistake makes one part 
 
     python -m pytest -p no:cacheprovider --rootdir . -c /dev/null assignment --report FILE
 
-in a folder with the modules and a copy of this one writes one JSON object a line to FILE.
+in a folder with the modules and a copy of this one writes one JSON object a line to FILE: the
+parts, then each test when it starts and when it ends. `--without=PART` leaves out a part.
 """

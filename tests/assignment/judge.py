@@ -81,7 +81,7 @@ def equal(what: str, found: Any, expected: Any) -> None:
         if isinstance(expected, list):
             missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
             differ = [f"{name} is missing" for name in missing][:1]
-            differ += [f"{name} is too many" for name in extra][:1]
+            differ += [f"{name} does not belong there" for name in extra][:1]
             expected, found = len(expected), f"{len(found)}: {' and '.join(differ)}"
         raise AssertionError(f"{what}: expected {expected}, found {found}.")
 
@@ -101,8 +101,9 @@ def compare(what: str, found: Any, expected: Any, atol: float = 2e-5, rtol: floa
     worst = np.unravel_index(excess.argmax(), excess.shape)
     where = f" at {[int(i) for i in worst]}" if worst else ""
     message = f"{what}: expected {expected[worst]:.5g}, found {found[worst]:.5g}{where}."
-    matches = [name for name, value in (known or {}).items()
-               if np.allclose(found, to_array(value, name), rtol, atol)]
+    known = {name: to_array(value, name) for name, value in (known or {}).items()}
+    matches = [name for name, value in known.items()
+               if value.shape == found.shape and np.allclose(found, value, rtol, atol)]
     raise AssertionError(message + (f" This matches {matches[0]}." if matches else ""))
 
 
@@ -135,10 +136,10 @@ def explain(error: BaseException) -> str:
         return str(error).split("\nassert ")[0]
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     text = re.sub(r" \((/|[A-Z]:).*?\)$", "", text)  # an ImportError's path
-    where = " ({}, line {})".format(*frames[-1]) if frames else " (where the result is used)"
+    where = "{}, line {}".format(*frames[-1]) if frames else "in the test, which uses the result"
     if isinstance(error, NotImplementedError):
-        return f"not implemented yet{where}"
-    return f"{type(error).__name__}: {text:.300}".rstrip(": ") + where
+        return f"not implemented yet ({where})"
+    return f"{type(error).__name__}: {text:.300}".rstrip(": ") + f" ({where})"
 
 
 class CannotImport(Exception):

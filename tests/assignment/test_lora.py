@@ -58,7 +58,7 @@ def test_formula_of_the_paper(lora, rank, alpha, bias):
                    "an update that is not scaled": base + update,
                    "division by the rank without alpha": base + update / rank,
                    "the original layer alone": base, "the update alone": alpha / rank * update})
-    equal("What asks for a gradient in LoRALayer", trainable(layer), ["lora_A", "lora_B"])
+    equal("Parameters of LoRALayer with requires_grad", trainable(layer), ["lora_A", "lora_B"])
     layer(x).sum().backward()
     for name, slope in (("lora_A", torch.outer(layer.lora_B.sum(0), x.sum(0))),
                         ("lora_B", (x @ layer.lora_A.T).sum(0).repeat(5, 1))):
@@ -81,8 +81,7 @@ def test_the_four_projections_are_wrapped_and_nothing_else_changes(lora):
         equal(f"rank and alpha of {name} after apply_lora", (layer.rank, layer.alpha), (3, 6.0))
         compare(f"{name}.original_layer.weight after apply_lora", layer.original_layer.weight,
                 originals[name].weight, atol=0)
-    equal("What asks for a gradient outside of the wrapped layers after apply_lora", others(),
-          before)
+    equal("Parameters with requires_grad outside of the wrapped layers", others(), before)
 
 
 @part("lora.py merge_lora_weights")

@@ -32,6 +32,7 @@ def known_mistakes(x: torch.Tensor, theta: float) -> dict[str, np.ndarray]:
         "positions counted from 1": rotated(later, theta)[:, 1:],
         "an exponent without its minus": rotated(x, 1 / theta),
         "an exponent without the 2 of 2i": rotated(x, theta ** 0.5),
+        "a theta of 10000, not the given one": rotated(x),
         "rotation in the opposite direction": rotated(x * conjugate, theta) * conjugate.numpy(),
     }
 
