@@ -29,7 +29,6 @@ SUPPORT = ("run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_ch
 WHOLE = "the whole model"
 
 
-
 def hand_in(folder: Path, changes: dict[str, Sequence[str]]) -> Path:
     """Write the solution in tests/solutions/ with texts of its files exchanged: old, new, …"""
     for name in FIVE:
@@ -43,7 +42,10 @@ def hand_in(folder: Path, changes: dict[str, Sequence[str]]) -> Path:
 
 
 def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
-    """Run the tests of the assignment in this process on five files; what the report says."""
+    """Run the tests of the assignment on five files in this process; return what fails.
+
+    A process for each would spend its time importing PyTorch.
+    """
     path, modules, report = sys.path[:], sys.modules.copy(), folder / "report.jsonl"
     for name in FIVE:
         sys.modules.pop(name, None)
@@ -51,7 +53,7 @@ def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
     try:
         pytest.main([
             str(ASSIGNMENT), "--report", str(report), "-c", os.devnull, "-q", "--tb=no",
-            "--no-summary", "--confcutdir", str(ASSIGNMENT),
+            "--no-summary", "--confcutdir", str(ASSIGNMENT), "--basetemp", str(folder / "tmp"),
             *(f"--ignore={ASSIGNMENT / name}" for name in ignored),
             *(f"-pno:{plugin}" for plugin in ("cacheprovider", "faulthandler",
                                               "unraisableexception", "xdist"))])
@@ -64,19 +66,18 @@ def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
 
 
 def failures(report: Path) -> list[dict[str, str]]:
-    """The lines of the tests that did not pass."""
+    """Read the lines of the tests that did not pass; each test has started and ended, in order."""
     parts, *lines = map(json.loads, report.read_text(encoding="utf-8").splitlines())
     assert parts == {"parts": PARTS} and lines
     for started, ended in zip(lines[::2], lines[1::2], strict=True):
-        assert started == {**started, "part": ended["part"], "test": ended["test"],
-                           "outcome": "started"}
-    assert [line["part"] for line in lines] == sorted(
-        (line["part"] for line in lines), key=PARTS.index)
+        assert started == {"part": ended["part"], "test": ended["test"], "outcome": "started"}
+    order = [PARTS.index(line["part"]) for line in lines]
+    assert order == sorted(order)
     return [line for line in lines[1::2] if line["outcome"] != "passed"]
 
 
 def caught(folder: Path, part: str, texts: Sequence[str]) -> list[dict[str, str]]:
-    """What fails after a change of the file of this part."""
+    """Change the file of a part, and return what fails."""
     file = part.split()[0]
     tests = {f"test_{name}.py" for name in (*FIVE, "whole")}
     # optimizer.py imports none of the others, and none of them imports it.
@@ -103,7 +104,7 @@ def test_a_mistake_is_blamed_on_its_part_alone(tmp_path, part, texts):
 
 
 def messages(lines: list[dict[str, str]]) -> dict[str, set[str]]:
-    """What is said of every file, without the whole."""
+    """Messages by file, without those about the whole."""
     said = {}
     for line in lines:
         if line["part"] != WHOLE:

@@ -53,9 +53,9 @@ def replace(monkeypatch: pytest.MonkeyPatch, module: str, name: str, stub: Calla
 
     `from rope import apply_rotary_emb` and `import rope` both find it.
     """
-    original = getattr(sys.modules[module], name)
+    original = getattr(sys.modules.get(module), name, None)
     for other in FIVE:
-        if getattr(sys.modules.get(other), name, None) is original:
+        if original and getattr(sys.modules.get(other), name, None) is original:
             monkeypatch.setattr(sys.modules[other], name, stub)
 
 
