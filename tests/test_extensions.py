@@ -80,15 +80,12 @@ def test_the_fused_kernel_drops_attention_weights_in_training_alone(monkeypatch)
     demanded.test_scores_drop_attention_weights_in_training(llama)
 
 
-@both_masks
-def test_training_goes_on_after_generation(small_weights, tmp_path, causal):
+def test_training_goes_on_after_generation(small_checkpoint):
     """With tables that were made, and kept, in inference mode."""
     precompute_freqs_cis.cache_clear()
-    model = load_pretrained(reference.save_checkpoint(
-        tmp_path / "model.pt", small_weights, SMALL | {"causal": causal}))
+    model = load_pretrained(small_checkpoint)
     text = model.generate(torch.tensor([[1, 2, 3]]), 4)
-    logits, _ = model.train()(text[:, :6].clone(), targets=text)
-    logits.sum().backward()
+    model.train()(text[:, :6].clone(), targets=text)[0].sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -298,26 +295,6 @@ def test_adamw_is_the_specification_to_the_last_digits(settings, groups):
         np.testing.assert_allclose(p.detach(), end, rtol=1e-12, atol=1e-14)
 
 
-def test_clipping_leaves_smaller_gradients_and_zeros_as_they_are():
-    for grads in ([0.3, 0.4], [0.0, 0.0]):
-        params = [nn.Parameter(torch.zeros(1)) for _ in grads]
-        walk(params, AdamW(params, max_grad_norm=0.5000001), [[[grad] for grad in grads]])
-        assert all(torch.equal(p.grad, torch.tensor([grad])) for p, grad in zip(params, grads))
-
-
-def test_resuming_from_a_saved_state_gives_the_same_bits(tmp_path):
-    settings = {"lr": 0.01, "weight_decay": 0.1, "max_grad_norm": 1.0}
-    whole, halves, grads = parameters(), parameters(), gradients(40)
-    walk(whole, AdamW(whole, **settings), grads)
-    first = AdamW(halves, **settings)
-    walk(halves, first, grads[:20])
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    second = AdamW(halves, lr=123.0)
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    walk(halves, second, grads[20:])
-    assert all(torch.equal(a, b) for a, b in zip(halves, whole, strict=True))
-
-
 def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
     p = nn.Parameter(torch.tensor([2.0]))
     optimizer = AdamW([p], lr=0.01, eps=0.0)
@@ -335,15 +312,6 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
 
 def adapted(model: nn.Module) -> set[str]:
     return {name for name, m in model.named_modules() if isinstance(m, lora.LoRALayer)}
-
-
-def test_matrix_a_is_drawn_from_a_normal_distribution():
-    torch.manual_seed(0)
-    a = lora.LoRALayer(nn.Linear(1000, 300), rank=40).lora_A.detach().double()
-    # 40,000 draws: standard errors 1e-4 and 0.7e-4
-    assert abs(a.mean()) < 5e-4 and abs(a.std() - 0.02) < 4e-4
-    within = (a.abs() < 0.02).double().mean()  # 68.27% of a normal distribution, not of another
-    assert abs(within - 0.6827) < 0.012
 
 
 def test_what_lora_refuses(small_checkpoint):
