@@ -85,11 +85,11 @@ def get_args(argv: list[str] | None = None) -> Namespace:
     add("--test", default="data/cfimdb-test.txt", metavar="FILE", help="labelled sentences")
     add("--label-names", default="data/cfimdb-label-mapping.json", metavar="FILE",
         help="names of the labels, for prompt")
-    kinds = f"{{{','.join(KIND.values())}}}"
+    kinds = "|".join(KIND.values())
     add("--dev_out", default="cfimdb-dev-prompting-output.txt", metavar="FILE",
-        help=f"predictions; must end in dev-{kinds}-output.txt")
+        help=f"predictions; must end in dev-({kinds})-output.txt")
     add("--test_out", default="cfimdb-test-prompting-output.txt", metavar="FILE",
-        help=f"predictions; must end in test-{kinds}-output.txt")
+        help=f"predictions; must end in test-({kinds})-output.txt")
     add("--batch_size", type=utils.positive_int, default=8, help="sentences per batch")
 
     add = parser.add_argument_group("finetune and lora").add_argument
@@ -152,8 +152,8 @@ def use_embedded(args: Namespace, what: str, options: Iterable[str]) -> None:
     """Where these options are the defaults and no such file is here, use demo/, and warn."""
     paths = {option: getattr(args, option) for option in options}
     embedded = EMBEDDED[what]
-    if embedded.keys() >= set(paths.values()) and not any(map(os.path.exists, embedded)) \
-            and DEMO.is_dir():
+    are_defaults = embedded.keys() >= set(paths.values())
+    if are_defaults and not any(map(os.path.exists, embedded)) and DEMO.is_dir():
         vars(args).update({name: str(DEMO / embedded[path]) for name, path in paths.items()})
         name, path = next(iter(paths.items()))
         print(f"*** WARNING: {path} is not here: using the small embedded {what}, "
