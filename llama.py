@@ -252,7 +252,7 @@ LLAMA2C_NAMES = {".wq.": ".compute_query.", ".wk.": ".compute_key.",
                  ".wv.": ".compute_value.", ".wo.": ".compute_output."}
 
 
-# The loader and its checks stand in this file since they travel with it: courses collect it alone.
+# The loader is in this file because courses collect it without our support files.
 def load_pretrained(checkpoint: str) -> Llama:
     """Load a checkpoint onto the CPU, in float32 and in evaluation mode.
 
@@ -277,7 +277,7 @@ def load_pretrained(checkpoint: str) -> Llama:
               f"{', '.join(map(repr, unused))}", file=sys.stderr)
     try:
         config = LlamaConfig(**saved["model_args"])
-        if config.n_layers > len(saved["model"]):  # else a bad file could request millions
+        if config.n_layers > len(saved["model"]):  # a bad file could request millions
             raise ValueError(f"n_layers={config.n_layers}, with fewer tensors")
         model = Llama(config)
         model.load_state_dict(weights_for(model, saved["model"]))
@@ -291,7 +291,7 @@ def load_pretrained(checkpoint: str) -> Llama:
 
 
 def read_file(path: str) -> Any:
-    """Read an untrusted file of `torch.save` onto the CPU, without executing what it contains."""
+    """Load an untrusted `torch.save` file onto the CPU, without executing code in it."""
     try:
         if zipfile.is_zipfile(path):  # torch.save's format since PyTorch 1.6
             with zipfile.ZipFile(path) as archive:

@@ -34,14 +34,14 @@ from optimizer import AdamW
 from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import KIND, PROMPT, InputError, checked, progress
 
-# --resume compares these files by content, and all options but those that training does not read.
+# --resume compares the contents of these files, and every option that training reads.
 TRAINS_ON = ("train", "dev", "pretrained_model_path", "tokenizer")
 NOT_COMPARED = {
     "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
     "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
-PLACEHOLDER = -1  # the label of sentences whose label is not public
+PLACEHOLDER = -1  # label of a sentence whose true label is not public
 DEMO = Path(__file__).parent / "demo"
-EMBEDDED = {  # official files, and what in demo/ takes their place where none of them is here
+EMBEDDED = {  # replacements in demo/ for official files, used where none of those exists
     "model": {"stories42M.pt": "stories.pt"},
     "data": {"data/cfimdb-train.txt": "reviews2-train.txt",
              "data/cfimdb-dev.txt": "reviews2-dev.txt",
@@ -51,7 +51,7 @@ EMBEDDED = {  # official files, and what in demo/ takes their place where none o
 
 
 class TrainingDiverged(InputError):
-    """The loss or a parameter is no longer a finite number."""
+    """The loss or a parameter is no longer finite."""
 
     status = 1
 
@@ -108,21 +108,21 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 def prepare(
     args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = (), **more: str
 ) -> Namespace:
-    """Complete the options, and check before the work that the outputs can be written.
+    """Complete the options of a job, and check its inputs and outputs before the work.
 
     Args:
-        job: one of --option's, whatever `args.option` is; "train": with LoRA if that is "lora".
-        reads, writes: which attributes name the data files and the outputs of the job.
+        job: a choice of --option, or "train": "lora" if `args.option` is that, else "finetune".
+        reads, writes: names of the attributes with the paths of its data files and outputs.
         more: further attributes.
     Returns:
-        A copy of `args` with defaults for options that it lacks, the `device`, and the paths of the
-        trained model, `filepath`, and of what --resume continues from, `state`.
+        A copy of `args` with defaults for missing options, the `device`, and two paths: `filepath`
+        of the trained model, and `state`, from which --resume continues.
     """
     if job == "train":
         job = "lora" if args.option == "lora" else "finetune"
     args = Namespace(**vars(get_args([])) | vars(args) | more | {"option": job})
     args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
-    args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out tells runs apart
+    args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out is unique to a run
     args.device = pick_device(args.use_gpu)
     use_embedded(args, "model", ["pretrained_model_path"])
     if reads:
@@ -149,7 +149,7 @@ def prepare(
 
 
 def use_embedded(args: Namespace, what: str, options: Iterable[str]) -> None:
-    """Where these options are the defaults and no such file is here, use demo/, and warn."""
+    """If these options have their defaults and no such file exists, use demo/, and warn."""
     paths = {option: getattr(args, option) for option in options}
     embedded = EMBEDDED[what]
     are_defaults = embedded.keys() >= set(paths.values())
@@ -165,7 +165,7 @@ Row = tuple[str, int, list[int]]  # a sentence, its label and its token ids
 
 
 class Data(NamedTuple):
-    """A tokenizer, and the splits of a data set that it has tokenized."""
+    """The tokenized splits of a data set."""
 
     tokenizer: Tokenizer
     num_labels: int
@@ -181,10 +181,10 @@ def create_data(
     Args:
         lower: whether to lowercase the sentences.
         eos: whether the token ids end in `</s>`; they start with `<s>`.
-        prompt_suffix: to follow each sentence, after a space. It is never cut.
+        prompt_suffix: appended to each sentence, after a space; never truncated.
     Returns:
-        (sentence, label, token ids) for each line; with `flag='train'` the pair of these and the
-        number of different labels.
+        (sentence, label, token ids) for each line; with `flag='train'`, a pair of this list and
+        the number of distinct labels.
     """
     ending = tokenizer.sp_model.encode(prompt_suffix) if prompt_suffix else []
     ending += [tokenizer.eos_id] * eos
@@ -198,12 +198,12 @@ def create_data(
 
 
 class LlamaDataset(Dataset):
-    """Rows of `create_data`, and how they become batches.
+    """Rows of `create_data`, collated into padded batches.
 
     Args:
         dataset: rows; those without token ids are encoded from their sentences.
-        eos: whether the rows of a batch end in `</s>`, whether or not those of `dataset` do.
-        tokenizer: default: the one that `args` names, or else `tokenizer.model`.
+        eos: whether rows end in `</s>` in a batch, regardless of `dataset`.
+        tokenizer: by default the one named in `args`, or else `tokenizer.model`.
     """
 
     def __init__(
@@ -240,9 +240,11 @@ class LlamaDataset(Dataset):
 def load_data(
     args: Namespace, splits: Iterable[str], num_labels: int = 0, prompt_suffix: str | None = None
 ) -> Data:
-    """Read and tokenize splits, each sentence once; check labels, of which "train" sets the number.
+    """Read and tokenize splits, each sentence once, and check their labels.
 
-    The prompt follows the sentences of dev and test.
+    Args:
+        num_labels: used where "train" is not among the splits.
+        prompt_suffix: appended to the sentences of dev and test.
     """
     tokenizer, data = Tokenizer(args.max_sentence_len, args.tokenizer), {}
     for split in splits:
@@ -325,8 +327,8 @@ def model_eval(
     """Classify all sentences, in the order of the loader.
 
     Returns:
-        Accuracy and macro F1 (rows with the placeholder label -1 have no part in them; NaN where
-        all have it), predictions, labels, sentences.
+        Accuracy and macro F1 (without rows labelled with the placeholder -1; NaN if there are no
+        others), predictions, labels, sentences.
     """
     from sklearn.metrics import f1_score
 
@@ -343,7 +345,7 @@ def model_eval(
 
 
 def without_placeholders(labels: list[int], predictions: list[int]) -> list[tuple[int, ...]]:
-    """Labels and predictions of the sentences whose label is known; empty where none is."""
+    """Labels and predictions where the label is known; empty if it never is."""
     return [*zip(*(pair for pair in zip(labels, predictions) if pair[0] != PLACEHOLDER))]
 
 
@@ -393,7 +395,7 @@ def write_stories(
 ) -> None:
     """Continue a text at a temperature for each output file, with one model."""
     tokenizer, path = Tokenizer(None, args.tokenizer), args.pretrained_model_path
-    with torch.random.fork_rng():  # a story depends on the seed, not on what loading draws
+    with torch.random.fork_rng():  # loading draws, too; the story depends only on the seed
         llama = load_model(args, path, tokenizer, lambda: load_pretrained(path)).eval()
     ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=args.device)
     for outfile, temperature in temperatures.items():
@@ -405,7 +407,7 @@ def write_stories(
 
 
 def question(names: list[str]) -> str:
-    """The question after every sentence; the model's next token is its answer."""
+    """The question after each sentence; the model answers with its next token."""
     *others, last = names
     choices = " or ".join(names) if len(names) < 3 else f"{', '.join(others)}, or {last}"
     return f"Is this movie {choices}? This movie is "
@@ -435,7 +437,7 @@ def train(args: Namespace) -> None:
         os.unlink(args.state)
 
 
-train_lora = train  # they differ only in the parameters that `make_classifier` lets train
+train_lora = train  # `make_classifier` decides which parameters are trained
 
 
 def test(args: Namespace) -> None:
@@ -504,7 +506,7 @@ def fit(args: Namespace, data: Data) -> nn.Module:
 
 
 def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingClassifier:
-    """A classifier that trains as a whole, or with LoRA only low-rank matrices and the head."""
+    """A classifier with all parameters trainable, or with LoRA only its matrices and the head."""
     model = LlamaEmbeddingClassifier(config)
     if args.option == "lora":
         if args.lora_rank > (dim := model.llama.params.dim):

@@ -1,6 +1,6 @@
-"""What several programs share: names, data files, atomic writes, one-line errors, progress.
+"""Names, data files, atomic writes, one-line errors and progress, for all programs.
 
-It does without PyTorch, whose import takes seconds, until a file of tensors is read or written.
+PyTorch takes seconds to import, so only the functions that read or write tensors import it.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SEPARATOR = " ||| "
 
 
 class InputError(ValueError):
-    """An error for the user: one line that says what is wrong, where, and what to do."""
+    """An error for the user; the message is one line: what is wrong, where, and what to do."""
 
     status = 2  # exit status of the program
 
@@ -36,7 +36,7 @@ class InputError(ValueError):
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Name the file in an OSError that names none, as when reading or writing fails half-way."""
+    """Add the path to an OSError without one, as raised when reading or writing fails midway."""
     try:
         yield
     except OSError as error:
@@ -106,11 +106,11 @@ def save_file(path: str, content: Any) -> None:
 
 
 def load_file(path: str, advice: str = "replace it") -> Any:
-    """Load a file of `torch.save` onto the CPU, without executing what it contains.
+    """Load a `torch.save` file onto the CPU, without executing code in it.
 
     Raises:
         OSError: it cannot be read.
-        InputError: it is damaged, or contains more than tensors, containers, numbers and texts.
+        InputError: it is damaged, or contains more than tensors, containers, numbers and strings.
     """
     import torch
 
@@ -126,7 +126,7 @@ def load_file(path: str, advice: str = "replace it") -> Any:
 
 
 def is_read_error(error: Exception) -> bool:
-    """Whether a file cannot be read; a truncated one makes PyTorch seek where nothing is."""
+    """Whether reading itself failed; EINVAL is PyTorch seeking past the end of a truncated file."""
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
@@ -213,9 +213,9 @@ positive_number = checked(float, lambda x: 0 < x < math.inf, "positive number")
 
 def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None = None,
                 interrupted: str = "interrupted") -> int:
-    """Call `main(argv)`, and report an error that the user can mend in one line.
+    """Call `main(argv)`; report errors that users can fix in one line on standard error.
 
-    Any other exception is a defect of ours and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
 
     Args:
         interrupted: the line after Ctrl-C or SIGTERM.
