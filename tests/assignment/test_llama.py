@@ -346,7 +346,7 @@ def test_temperature_0_takes_the_most_likely_token(model):
 @part("llama.py generate")
 @pytest.mark.parametrize("temperature, epsilon", [(1.0, 0.05), (0.5, 0.05), (2.0, 0.1), (1.0, 0.0)])
 def test_distribution_of_samples(model, temperature, epsilon):
-    logits, rows = [2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -2.0, -6.0], 40_000
+    logits, rows = [2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -2.0, -6.0], 20_000
     every = constant(model, *logits)
 
     def distribution(*changed: float) -> np.ndarray:
@@ -356,7 +356,7 @@ def test_distribution_of_samples(model, temperature, epsilon):
     kept = reference.softmax(every / temperature) * (right > 0)
     kept[0] += 1 - kept.sum()
     compare(f"Shares of the tokens sampled from softmax({logits} / {temperature}) with epsilon "
-            f"{epsilon}", np.bincount(found, minlength=61) / rows, right, atol=0.012, known={
+            f"{epsilon}", np.bincount(found, minlength=61) / rows, right, atol=0.02, known={
                 "no temperature": distribution(1, epsilon),
                 "a temperature after the softmax": distribution(1, epsilon * temperature),
                 "logits times temperature": distribution(1 / temperature, epsilon),
