@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,24 +21,19 @@ SHORT, LONG = 8, 259  # tokens; LONG is enough for the fused attention kernel
 ATOL = 1e-4  # float32 rounds what this model computes by several 1e-5
 
 
-def reference_values(ids: torch.Tensor, causal: bool) -> dict[str, torch.Tensor | bool | float]:
-    """Compute a case of sanity_check.py in float64."""
+def cases() -> Iterator[dict[str, torch.Tensor | bool | float]]:
+    """Two short rows and a long one, with and without the causal mask, computed in float64."""
     weights, args = reference.read_checkpoint(DEMO / "stories.pt")
-    logits, hidden = reference.forward(weights, args | {"causal": causal}, ids.numpy())
-    return {"token_ids": ids, "causal": causal, "atol": ATOL,
-            "logits": torch.tensor(logits[:, -1:]).float(),
-            "hidden_states": torch.tensor(hidden).float()}
-
-
-def cases() -> list[dict[str, torch.Tensor | bool | float]]:
-    """Compute all cases: two short rows and a long one, with and without the causal mask."""
     tokenizer = Tokenizer(tokenizer_model=str(DEMO / "tokenizer.model"))
     rows = [tokenizer.encode(text, bos=True, eos=False) for text in stories(2, seed=2)]
-    short = torch.tensor([row[:SHORT] for row in rows])
-    long = torch.tensor([sum(rows, [])[:LONG]])
-    return [reference_values(ids, causal) for ids in (short, long) for causal in (True, False)]
+    for ids in map(torch.tensor, ([row[:SHORT] for row in rows], [sum(rows, [])[:LONG]])):
+        for causal in (True, False):
+            logits, hidden = reference.forward(weights, args | {"causal": causal}, ids.numpy())
+            yield {"token_ids": ids, "causal": causal, "atol": ATOL,
+                   "logits": torch.tensor(logits[:, -1:]).float(),
+                   "hidden_states": torch.tensor(hidden).float()}
 
 
 if __name__ == "__main__":
     with atomic_write(DEMO / "sanity_check.data") as file:
-        torch.save(cases(), file)
+        torch.save(list(cases()), file)

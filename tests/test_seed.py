@@ -5,12 +5,9 @@ drawn here one by one, nor its data loading, loop, selection of the best epoch a
 """
 
 import copy
-import random
 import re
-from pathlib import Path
-from types import SimpleNamespace
+from argparse import Namespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,7 +19,7 @@ import run_llama
 from classifier import LlamaEmbeddingClassifier
 from lora import apply_lora, merge_lora_weights
 from optimizer import AdamW
-from runs import KIND, SHAPE, TRAINING, command
+from runs import KIND, SHAPE, SIZES, TRAINING, command, labels_in
 from tokenizer import Tokenizer
 from utils import read_examples
 
@@ -32,10 +29,9 @@ OPTIONS = {"epochs": 3, "lr": 0.02, "batch_size": 4, "lora_rank": 2, "lora_alpha
 
 def draw_initial_parameters(option: str) -> dict[str, torch.Tensor]:
     """Head and LoRA matrices, after everything that is drawn before them."""
-    shapes = {"compute_query": (DIM, DIM), "compute_key": (KV_DIM, DIM),
-              "compute_value": (KV_DIM, DIM), "compute_output": (DIM, DIM),
-              "w1": (WIDTH, DIM), "w2": (DIM, WIDTH), "w3": (WIDTH, DIM)}
-    layers = [(name, shape) for _ in range(SHAPE["n_layers"]) for name, shape in shapes.items()]
+    layers = SHAPE["n_layers"] * [
+        ("query", (DIM, DIM)), ("key", (KV_DIM, DIM)), ("value", (KV_DIM, DIM)),
+        ("output", (DIM, DIM)), ("w1", (WIDTH, DIM)), ("w2", (DIM, WIDTH)), ("w3", (WIDTH, DIM))]
     nn.Embedding(SHAPE["vocab_size"], DIM)
     for _, (out_features, in_features) in layers:
         nn.Linear(in_features, out_features, bias=False)
@@ -44,7 +40,7 @@ def draw_initial_parameters(option: str) -> dict[str, torch.Tensor]:
     for tensor in (vocabulary, *(torch.empty(shape) for _, shape in layers), vocabulary):
         tensor.normal_()
     for name, shape in layers:
-        if name in ("w3", "compute_output"):
+        if name in ("w3", "output"):
             torch.empty(shape).normal_()
     head = nn.Linear(DIM, 2)
     drawn = {"classifier_head.weight": head.weight, "classifier_head.bias": head.bias}
@@ -58,7 +54,7 @@ def make_model(option: str) -> nn.Module:
     """A classifier with these parameters; building it draws nothing from the global generator."""
     drawn = draw_initial_parameters(option)
     with torch.random.fork_rng():
-        model = LlamaEmbeddingClassifier(SimpleNamespace(
+        model = LlamaEmbeddingClassifier(Namespace(
             num_labels=2, pretrained_model_path="model.pt", hidden_dropout_prob=0.3, option=option))
         if option == "lora":
             apply_lora(model.llama.requires_grad_(False), rank=2, alpha=4.0)
@@ -80,17 +76,14 @@ def predict(model: nn.Module, loader: DataLoader) -> tuple[float, list[int]]:
     return (predicted == labels).double().mean().item(), predicted.tolist()
 
 
-def train_as_specified(option: str, seed: int) -> tuple[list[str], nn.Module, dict[str, str]]:
-    """The lines of the epochs, the best model, and the contents of the output files."""
+def train_as_specified(option: str, seed: int) -> tuple[list[str], nn.Module, list[list[int]]]:
+    """The lines of the epochs, the best model, and its predictions for dev and test."""
     torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)
-    tokenizer, rows = Tokenizer(), {}
-    for split in ("train", "dev", "test"):
-        rows[split] = [(tokenizer.encode(e.sentence, bos=True, eos=False), e.label)
-                       for e in read_examples(f"{split}.txt")]
-    train = DataLoader(rows["train"], 4, shuffle=True, collate_fn=collate)
-    dev, test = (DataLoader(rows[split], 4, collate_fn=collate) for split in ("dev", "test"))
+    train, dev, test = (
+        DataLoader([(Tokenizer().encode(e.sentence, bos=True, eos=False), e.label)
+                    for e in read_examples(f"{split}.txt")],
+                   batch_size=4, shuffle=split == "train", collate_fn=collate)
+        for split in SIZES)
     model, best_acc, lines = make_model(option), 0.0, []
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
     for epoch in range(3):
@@ -112,19 +105,13 @@ def train_as_specified(option: str, seed: int) -> tuple[list[str], nn.Module, di
         lines.append(f"epoch {epoch}: train loss :: {sum(losses) / len(losses):.3f}, "
                      f"train acc :: {train_acc:.3f}, dev acc :: {dev_acc:.3f}")
     best = merge_lora_weights(best)
-    outputs = {
-        f"my-{split}-{KIND[option]}-output.txt": "".join(
-            f"{label} ||| {e.sentence}\n"
-            for label, e in zip(predict(best, loader)[1], read_examples(f"{split}.txt")))
-        for split, loader in (("dev", dev), ("test", test))}
-    return lines, best, outputs
+    return lines, best, [predict(best, loader)[1] for loader in (dev, test)]
 
 
 @pytest.mark.parametrize("seed", [1337, 5])
 @pytest.mark.parametrize("option", TRAINING)
 def test_log_model_and_predictions_are_those_of_the_specification(place, capsys, option, seed):
-    lines, model, outputs = train_as_specified(option, seed)
-    capsys.readouterr()
+    lines, model, predictions = train_as_specified(option, seed)
     assert run_llama.main(command(option, seed=seed, **OPTIONS)) == 0
     prefix = "LoRA " if option == "lora" else ""
     found = re.findall(rf"^{prefix}(epoch .*?dev acc :: [\d.]+)", capsys.readouterr().out, re.M)
@@ -132,4 +119,5 @@ def test_log_model_and_predictions_are_those_of_the_specification(place, capsys,
     saved = torch.load(f"{option}-3-0.02.pt", weights_only=True)["model"]
     assert saved.keys() == model.state_dict().keys()
     assert all(torch.equal(saved[name], w) for name, w in model.state_dict().items())
-    assert {name: Path(name).read_text(encoding="utf-8") for name in outputs} == outputs
+    assert predictions == [
+        labels_in(f"my-{split}-{KIND[option]}-output.txt") for split in ("dev", "test")]
