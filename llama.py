@@ -300,7 +300,7 @@ def read_file(path: str) -> Any:
                     if member.CRC:  # 0: saved without checksums
                         archive.read(member)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch 2.1 warns of its own code
+            warnings.simplefilter("ignore")  # PyTorch 2.1 warns about its own code
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage provokes anything in zipfile, pickle and PyTorch
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,7 +116,8 @@ def load_file(path: str, advice: str = "replace it") -> Any:
     import torch
 
     try:
-        with naming(path):
+        with naming(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch 2.1 warns about its own code
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage provokes anything in pickle, zipfile and PyTorch
         if is_out_of_memory(error) or is_read_error(error):
