@@ -1,15 +1,9 @@
 """The command line: what it refuses, what the jobs compute, write and say."""
 
 import os
-import re
-import signal
-import sys
-import threading
 from argparse import Namespace
 from collections import Counter
-from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,16 +13,11 @@ import reference
 import run_llama
 import runs
 from optimizer import AdamW
-from runs import KIND, NAMES, SHAPE, STORIES, TRAINING, WEIGHTS, command, contents, refused, run
+from runs import KIND, NAMES, SHAPE, STORIES, WEIGHTS, command, contents, refused, run
 from tokenizer import Tokenizer
-from utils import InputError, read_examples, run_program
+from utils import InputError, read_examples
 
 JOBS = ("generate", *KIND)
-
-
-def padded(rows: list[list[int]]) -> list[list[int]]:
-    longest, pad_id = max(map(len, rows)), Tokenizer().pad_id
-    return [row + [pad_id] * (longest - len(row)) for row in rows]
 
 
 # ---------------------------------------------------------------------------------------- refusals
@@ -48,12 +37,25 @@ LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
     (command("lora", epochs=2), "lora-2-0.01.pt"),  # a folder, made in the test
     (command("generate", **{LOW: "x" * 300}), "name too long"),
     (command("lora", dev_out=f"{'x' * 232}-dev-lora-output.txt"), "name too long"),  # .resume.pt
+    (command("prompt", use_gpu=True), "--use_gpu"),
+    (command("generate", **{"pretrained-model-path": "nothing.pt"}), "setup.sh"),
+    (command("lora", tokenizer="nothing.model"), "nothing.model"),
+    (command("prompt", **{"label-names": "nothing.json"}), "nothing.json"),
+    (command("prompt", **{"label-names": "one.json"}), "1 names for the 2 labels"),
+    (command("finetune", dev="nothing.txt"), "nothing.txt"),
+    (command("prompt", train="wrong.txt"), "wrong.txt, line 3"),
+    (command("finetune", dev="wrong.txt"), "wrong.txt, line 3"),
+    (command("lora", test="wrong.txt"), "wrong.txt, line 3"),
     ([*command("prompt"), "--epochs"], "--epochs"),
     ([*command("prompt"), "a\nb\x1b[31m"], "unrecognized arguments"),
 ], ids=lambda value: value[:30] if isinstance(value, str) else "")
-def test_wrong_command_lines_are_refused_before_any_work(place, capsys, argv, said):
+def test_wrong_command_lines_are_refused_before_any_work(
+        place, capsys, monkeypatch, argv, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     Path("finetune-1-0.01.pt").write_bytes(Path("model.pt").read_bytes())
     Path("lora-2-0.01.pt").mkdir()
+    Path("one.json").write_text('["one"]', encoding="utf-8")
+    Path("wrong.txt").write_text("0 ||| fine\n1 ||| fine\n1.0 ||| wrong\n", encoding="utf-8")
     assert said.lower() in refused(argv, capsys).lower()
 
 
@@ -77,45 +79,18 @@ def test_folders_of_outputs_are_checked_where_the_files_will_be(place, capsys, m
     assert run(command("generate", **{LOW: os.devnull}), capsys)[0] == 0
 
 
-@pytest.mark.parametrize("option", KIND)
-@pytest.mark.parametrize("split", runs.SIZES)
-def test_data_are_checked_before_the_model_is_loaded(place, capsys, option, split):
-    missing = refused(command(option, **{split: "nothing.txt"}), capsys)
-    assert "nothing.txt" in missing and "setup.sh" in missing
-    Path(f"{split}.txt").write_text("0 ||| fine\n1 ||| fine\n1.0 ||| wrong\n", encoding="utf-8")
-    assert f"{split}.txt, line 3" in refused(command(option), capsys)
-
-
-def test_label_names_are_checked_before_the_model_is_loaded(place, capsys):
-    Path("names.json").write_text('["one"]', encoding="utf-8")
-    assert "1 names for the 2 labels" in refused(command("prompt"), capsys)
-    assert "nothing.json" in refused(command("prompt", **{"label-names": "nothing.json"}), capsys)
-
-
-@pytest.mark.parametrize("option", JOBS)
-def test_every_job_refuses_a_missing_gpu_checkpoint_or_tokenizer(
-        place, capsys, monkeypatch, option):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "--use_gpu" in refused(command(option, use_gpu=True), capsys, may_load=True)
-    for name in ("pretrained-model-path", "tokenizer"):
-        said = refused(command(option, **{name: "nothing"}), capsys, may_load=True)
-        assert "nothing" in said and "setup.sh" in said
-
-
-@pytest.mark.parametrize("option", JOBS)
-def test_a_tokenizer_may_have_fewer_pieces_than_the_model_but_not_more(place, capsys, option):
-    for size in (61, 300):
+def test_what_does_not_fit_the_model_is_refused(place, capsys):
+    assert "--lora_rank 25" in refused(command("lora", lora_rank=25), capsys, may_load=True)
+    no_model = command("generate", **{"pretrained-model-path": "dev.txt"})
+    assert "dev.txt: damaged" in refused(no_model, capsys)
+    for size in (61, 300):  # of the embedding; the tokenizer may have fewer pieces, but not more
         embeddings = np.resize(WEIGHTS["tok_embeddings.weight"], (size, 24))
         reference.save_checkpoint("model.pt", WEIGHTS | {"tok_embeddings.weight": embeddings},
                                   SHAPE | {"vocab_size": size})
         if size == 61:
-            said = refused(command(option), capsys, may_load=True)
+            said = refused(command("prompt"), capsys, may_load=True)
             assert "290" in said and "61" in said and "--tokenizer" in said
-    assert run_llama.main(command(option)) == 0
-
-
-def test_a_lora_rank_above_the_width_of_the_model_is_refused(place, capsys):
-    assert "--lora_rank 25" in refused(command("lora", lora_rank=25), capsys, may_load=True)
+    assert run_llama.main(command("prompt")) == 0
 
 
 # ------------------------------------------------------------- each public function by itself
@@ -216,6 +191,8 @@ def test_generating_writes_two_texts_that_start_with_the_prompt_and_repeat(place
 @pytest.mark.parametrize("max_len", [None, 2])
 def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question(
         place, capsys, max_len):
+    Path("dev.txt").write_text("1 ||| a ||| b\n0 |||   café 🎬  \n1 ||| a\u2028b\n0 ||| mat\r",
+                               encoding="utf-8")
     before, tokenizer = contents(), Tokenizer()
     encode = tokenizer.sp_model.encode
     question = "Is this movie red or so big? This movie is "
@@ -225,14 +202,15 @@ def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question
     outputs = {split: f"my-{split}-prompting-output.txt" for split in ("dev", "test")}
     assert contents().keys() - before.keys() == {*outputs.values()}
     for split, path in outputs.items():
-        examples = read_examples(f"{split}.txt")
+        examples, expected = read_examples(f"{split}.txt"), []
         # The question stays whole where the sentence is cut.
         rows = [[tokenizer.bos_id, *encode(e.sentence)[:max_len], *encode(question)]
                 for e in examples]
-        expected = []
-        for start in range(0, len(rows), 3):  # padding depends on the batch
+        for batch in (rows[:3], rows[3:]):  # padding depends on it
+            longest = max(map(len, batch))
             scores = reference.zero_shot_scores(
-                WEIGHTS, SHAPE, padded(rows[start:start + 3]), [encode(name) for name in NAMES])
+                WEIGHTS, SHAPE, [row + [tokenizer.pad_id] * (longest - len(row)) for row in batch],
+                [encode(name) for name in NAMES])
             expected += scores.argmax(-1).tolist()
         assert Path(path).read_bytes().decode() == "".join(
             f"{label} ||| {e.sentence} {question}\n" for label, e in zip(expected, examples))
@@ -241,83 +219,8 @@ def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question
     assert printed.count("precision") == printed.count("macro avg") == 2
 
 
-@pytest.mark.parametrize("option", ["prompt", "finetune"])
-def test_a_run_encodes_each_sentence_once(place, monkeypatch, option):
-    seen, encode = [], Tokenizer.encode
-    monkeypatch.setattr(Tokenizer, "encode", lambda self, s, bos, eos: (
-        seen.append(s), encode(self, s, bos, eos))[1])
-    assert run_llama.main(command(option, epochs=3)) == 0
-    sentences = [e.sentence for split in runs.SIZES for e in read_examples(f"{split}.txt")]
-    assert Counter(seen) == Counter(sentences + (NAMES if option == "prompt" else []))
-
-
 # ---------------------------------------------------------------------------------------- training
 
-@pytest.mark.parametrize("option", TRAINING)
-@pytest.mark.parametrize("batch_size", [1, 16])
-def test_the_loss_of_the_first_epoch_is_the_likelihood_of_the_labels(
-        place, capsys, monkeypatch, option, batch_size):
-    gradients = []
-
-    class Recorder(AdamW):
-        def step(self):
-            gradients.append(self.param_groups[0]["params"][-1].grad.double().numpy().copy())
-            return super().step()
-
-    monkeypatch.setattr(run_llama, "AdamW", Recorder)
-    # At this rate the weights stay what they are. One sentence a batch has no padding, whatever
-    # the order; or all ten are in one batch of at most sixteen.
-    status, printed, errors = run(command(
-        option, batch_size=batch_size, hidden_dropout_prob=0, lr=1e-12), capsys)
-    assert (status, errors) == (0, []) and len(gradients) == (10 if batch_size == 1 else 1)
-    model = torch.load(f"{option}-1-1e-12.pt", weights_only=True)["model"]
-    head, bias = (model[f"classifier_head.{part}"].double().numpy() for part in ("weight", "bias"))
-    tokenizer, examples = Tokenizer(), read_examples("train.txt")
-    rows = [tokenizer.encode(e.sentence, bos=True, eos=False) for e in examples]
-    batches = [[row] for row in rows] if batch_size == 1 else [padded(rows)]
-    hidden = np.concatenate([reference.forward(WEIGHTS, SHAPE, b)[1][:, -1] for b in batches])
-    p, labels = reference.softmax(hidden @ head.T + bias), [e.label for e in examples]
-    loss = -np.log(p[np.arange(10), labels]).sum() / (len(batches) * batch_size)
-    assert abs(float(re.search(r"train loss :: (\S+),", printed)[1]) - loss) < 6e-4
-    # Divided by --batch_size, also where a batch is smaller.
-    np.testing.assert_allclose(sum(gradients), (p - np.eye(2)[labels]).sum(0) / batch_size,
-                               rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("option", TRAINING)
-def test_outputs_hold_the_predictions_of_the_saved_model_in_the_order_of_the_file(
-        place, capsys, option):
-    Path("dev.txt").write_text("1 ||| a ||| b\n0 |||   café 🎬  \n1 ||| a\u2028b\n0 ||| mat\r",
-                               encoding="utf-8")
-    before, model, output = contents(), f"{option}-1-0.01.pt", f"my-dev-{KIND[option]}-output.txt"
-    assert run_llama.main(command(option, max_sentence_len=5)) == 0
-    assert contents().keys() - before.keys() == {model, output, output.replace("dev", "test")}
-    said = refused(command("generate", **{"pretrained-model-path": model}), capsys)
-    assert "a trained classifier, not a language model" in said
-    saved = torch.load(model, weights_only=True)["model"]
-    weights = {name.removeprefix("llama."): w.numpy() for name, w in saved.items()}
-    assert not any("lora" in name for name in weights)  # merged, into attention alone
-    assert {name for name in WEIGHTS if not np.array_equal(weights[name], WEIGHTS[name])} == {
-        name for name in WEIGHTS if option == "finetune" or "attention.compute" in name}
-    encode, sentences = Tokenizer(5).encode, ["a ||| b", "café 🎬", "a\u2028b", "mat"]
-    rows = padded([encode(sentence, bos=True, eos=False) for sentence in sentences])  # one batch
-    _, hidden = reference.forward(weights, SHAPE, rows)
-    scores = hidden[:, -1] @ weights["classifier_head.weight"].T + weights["classifier_head.bias"]
-    assert Path(output).read_bytes().decode("utf-8") == "".join(
-        f"{label} ||| {sentence}\n" for label, sentence in zip(scores.argmax(-1), sentences))
-
-
-def test_accuracies_of_an_epoch_are_measured_without_dropout(place, capsys):
-    Path("dev.txt").write_text(runs.lines(60, 7), encoding="utf-8")
-    Path("test.txt").write_bytes(Path("train.txt").read_bytes())
-    _, printed, _ = run(  # without padding, which differs between the orders of the sentences
-        command("finetune", hidden_dropout_prob=0.9, lr=1e-4, batch_size=1), capsys)
-    for of_epoch, of_file in (("train", "test"), ("dev", "dev")):
-        measured = re.search(rf"{of_epoch} acc :: ([\d.]+), ", printed)[1]
-        assert 0 < float(measured) < 1 and f"\n{of_file} acc :: {measured}\n" in printed
-
-
-@pytest.mark.parametrize("option", TRAINING)
 @pytest.mark.parametrize("dev,by_epoch,best", [
     ([1, 1, 1, 0], (1, 0), 0),
     ([1, 1, 1, 0], (0, 1, 0, 0), 1),
@@ -327,8 +230,8 @@ def test_accuracies_of_an_epoch_are_measured_without_dropout(place, capsys):
     ([-1, -1], (0, 0, 1), 2),  # nobody knows: the last
 ])
 def test_the_best_epoch_is_saved_and_evaluated_whatever_was_saved_before(
-        place, monkeypatch, option, dev, by_epoch, best):
-    answers = iter((dev[0], *by_epoch))
+        place, monkeypatch, dev, by_epoch, best):
+    answers = iter(by_epoch)
 
     class ToAnswer(AdamW):
         def step(self):
@@ -338,83 +241,41 @@ def test_the_best_epoch_is_saved_and_evaluated_whatever_was_saved_before(
                 self.param_groups[0]["params"][-1].zero_()[next(answers)] = 1e4  # the head's bias
 
     monkeypatch.setattr(run_llama, "AdamW", ToAnswer)
-    one_step = {"batch_size": 10}
     Path("dev.txt").write_text(runs.lines(len(dev), 7, dev), encoding="utf-8")
-    path, answer = f"{option}-{len(by_epoch)}-0.01.pt", by_epoch[best]
-    assert run_llama.main(command(option, **one_step)) == 0
-    Path(f"{option}-1-0.01.pt").replace(path)  # an earlier run's
-    assert run_llama.main(command(option, epochs=len(by_epoch), **one_step)) == 0
-    assert runs.labels_in(f"my-dev-{KIND[option]}-output.txt") == [answer] * len(dev)
-    assert runs.labels_in(f"my-test-{KIND[option]}-output.txt") == [answer] * 5
+    path, answer = f"lora-{len(by_epoch)}-0.01.pt", by_epoch[best]
+    Path(path).write_bytes(b"an earlier run's")
+    before = contents()
+    assert run_llama.main(command("lora", epochs=len(by_epoch), batch_size=10)) == 0
+    outputs = [f"my-{split}-lora-output.txt" for split in ("dev", "test")]
+    assert contents().keys() - before.keys() == {*outputs}
+    assert [runs.labels_in(name) for name in outputs] == [[answer] * len(dev), [answer] * 5]
     model = torch.load(path, weights_only=True)["model"]
     assert model["classifier_head.bias"].argmax() == answer
 
 
-@pytest.mark.parametrize("option", ["prompt", "finetune"])
-def test_placeholders_have_no_part_in_accuracy(place, capsys, option):
+def test_placeholders_have_no_part_in_accuracy(place, capsys):
     some = runs.lines(7, 1, [-1, 0, -1, -1, 1, 0, -1])
     Path("dev.txt").write_text(some, encoding="utf-8")
     Path("test.txt").write_text(runs.lines(5, 7, [-1] * 5), encoding="utf-8")
-    status, printed, errors = run(command(option), capsys)
+    status, printed, errors = run(command("prompt"), capsys)
     assert (status, errors) == (0, [])
-    predicted = runs.labels_in(f"my-dev-{KIND[option]}-output.txt")
+    predicted = runs.labels_in("my-dev-prompting-output.txt")
     right = (predicted[1] == 0) + (predicted[4] == 1) + (predicted[5] == 0)
     assert len(predicted) == 7 and f"\ndev acc :: {right / 3:.3f}\n" in printed
     assert "All labels of test are placeholders" in printed and printed.count("precision") == 1
-    assert len(runs.labels_in(f"my-test-{KIND[option]}-output.txt")) == 5
+    assert len(runs.labels_in("my-test-prompting-output.txt")) == 5
 
 
-# --------------------------------------------------------------------------------- how a run ends
-
-@pytest.mark.parametrize("error", [
-    ValueError("a defect"), RuntimeError("CUDA error: an illegal memory access was encountered"),
-    KeyError("epoch"), UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range")], ids=repr)
-def test_a_defect_keeps_its_traceback(place, monkeypatch, error):
-    monkeypatch.setattr(AdamW, "step", Mock(side_effect=error))
-    with pytest.raises(type(error)) as caught:
-        run_llama.main(command("finetune"))
-    assert caught.value is error
-
-
-@pytest.mark.parametrize("action", [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore"),
-    MemoryError(), lambda: torch.empty(2**60)], ids=["CUDA", "Python", "the allocator"])
-def test_out_of_memory_is_reported_in_one_line(place, capsys, monkeypatch, action):
-    monkeypatch.setattr(AdamW, "step", Mock(side_effect=action))
-    status, _, (said,) = run(command("finetune"), capsys)
-    assert status == 1 and "out of memory" in said and "README" in said
-
-
-@pytest.mark.parametrize("option", TRAINING)
-@pytest.mark.parametrize("batch_size,saved", [(4, False), (10, True)])  # 10: one step an epoch
+@pytest.mark.parametrize("lr,batch_size,saved", [
+    ("1e+30", 4, False), ("1e+30", 10, True),  # 10: one step an epoch
+    ("1e+39", 10, False)])  # a step to infinity
 def test_divergence_is_reported_in_one_line_with_advice_that_works(
-        place, capsys, option, batch_size, saved):
-    status, _, (said,) = run(command(option, lr=1e30, batch_size=batch_size, epochs=3), capsys)
+        place, capsys, lr, batch_size, saved):
+    status, _, (said,) = run(command("lora", lr=lr, batch_size=batch_size, epochs=2), capsys)
     assert status == 1 and "diverged" in said and "epoch" in said
-    assert "--lr than 1e+30" in said and "--resume" not in said
-    assert Path(f"{option}-3-1e+30.pt").exists() == saved
-    assert run_llama.main(command(option, batch_size=batch_size, epochs=3)) == 0
-
-
-def test_main_works_in_a_worker_thread_and_leaves_signal_handlers_alone(place):
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    statuses = []
-    thread = threading.Thread(target=lambda: statuses.append(run_llama.main(command("finetune"))))
-    thread.start()
-    thread.join()
-    assert statuses == [0] and run_llama.main(command("finetune")) == 0
-    assert handlers == {number: signal.getsignal(number) for number in signal.valid_signals()}
-
-
-@pytest.mark.parametrize("stdout", [None, StringIO(), TextIOWrapper(BytesIO(), "ascii")],
-                         ids=["closed", "a notebook's", "an ASCII terminal's"])
-def test_any_standard_output_will_do_and_what_it_cannot_show_is_escaped(
-        place, monkeypatch, stdout):
-    monkeypatch.setattr(sys, "stdout", stdout)
-    for option in JOBS:
-        assert run_program(run_llama.main, command(option, prompt="é 🎬")) == 0
-    if isinstance(stdout, TextIOWrapper):
-        assert rb"\xe9 \U0001f3ac" in stdout.buffer.getvalue()
+    assert f"--lr than {lr}" in said and "--resume" not in said
+    assert Path(f"lora-2-{lr}.pt").exists() == saved
+    assert run_llama.main(command("lora", batch_size=batch_size, epochs=2)) == 0
 
 
 # -------------------------------------------------------------------------- real weights, real data
