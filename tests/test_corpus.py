@@ -102,11 +102,6 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[a-z']+", text.lower()))
 
 
-def narrated(text: str) -> set[str]:
-    """Return the words of a story without its dialogue."""
-    return words(re.sub(r'"[^"]*"', "", text))
-
-
 def test_stories_are_those_that_the_embedded_model_was_trained_on(told):
     sample = "\n".join(text for seed in range(10) for text in corpus.stories(100, seed))
     assert hashlib.sha256(sample.encode()).hexdigest() == SHIPPED
@@ -129,13 +124,12 @@ def test_english_is_finished_with_its_neighbours(text, tense, expected):
 
 
 @pytest.mark.parametrize("fault", [
-    pytest.param(r"""[^A-Za-z ',.!?"-]""", id="unusual character"),
-    pytest.param(r"""[^.!?"]$|[^.!?]"$""", id="open end"),
-    pytest.param(r"""^([^"]*"[^"]*")*[^"]*"[^"]*$""", id="open quotation"),
-    pytest.param(r"""^ |  | $| [,.!?]|[,.!?]{2}|[,.!?][A-Za-z]""", id="spacing"),
-    pytest.param(r"(?i)\b(\w+) \1\b", id="doubled word"),
-    pytest.param(r"^(?=Victor ).*(Victor \w+ her\b|and she \w+ Victor)", id="pronoun"),
-])
+    r"""[^A-Za-z ',.!?"-]""",  # unusual character
+    r"""[^.!?"]$|[^.!?]"$""",  # open end
+    r"""^([^"]*"[^"]*")*[^"]*"[^"]*$""",  # open quotation
+    r"""^ |  | $| [,.!?]|[,.!?]{2}|[,.!?][A-Za-z]""",
+    r"(?i)\b(\w+) \1\b",  # doubled word
+    r"^(?=Victor ).*(Victor \w+ her\b|and she \w+ Victor)"])
 def test_spelling_and_punctuation_are_right(told, fault):
     assert [text for text in told if re.search(fault, text)] == []
 
@@ -144,7 +138,8 @@ def test_a_story_keeps_its_tense(told):
     past = set("was were had said could would did went came took gave knew saw ran began".split())
     present = set("is are has says asks goes comes takes looks knows".split())
     for text in told:
-        assert past.isdisjoint(narrated(text)) or present.isdisjoint(narrated(text)), text
+        narrated = words(re.sub(r'"[^"]*"', "", text))  # without its dialogue
+        assert past.isdisjoint(narrated) or present.isdisjoint(narrated), text
 
 
 def test_vocabulary_is_moderate_and_covers_the_prompt(told):
