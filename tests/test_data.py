@@ -5,7 +5,6 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 
 import run_llama
 from run_llama import question
@@ -74,28 +73,12 @@ def test_other_label_names_than_a_json_list_are_refused(write, content):
     assert str(error.value).startswith(path) and "\n" not in str(error.value)
 
 
-def test_label_names_may_follow_a_byte_order_mark(write):
-    assert read_label_names(write('\ufeff["é"]')) == read_label_names(write('["é"]')) == ["é"]
-
-
-@pytest.mark.parametrize("names,expected", [
-    (["fine"], "Is this movie fine? This movie is "),
-    (["bad", "fine"], "Is this movie bad or fine? This movie is "),
-    (["bad", "so so", "fine"], "Is this movie bad, so so, or fine? This movie is "),
-])
-def test_the_question_lists_the_names_and_ends_in_a_blank(names, expected):
-    assert question(names) == expected
-
-
-@pytest.fixture
-def load(write, tiny_tokenizer):
-    """Load a data set of these texts; the result is its paths, too."""
-    def load(**texts: str) -> tuple[run_llama.Data, Namespace]:
-        paths = {split: write(text, split) for split, text in texts.items()}
-        args = Namespace(**paths, tokenizer=str(tiny_tokenizer), max_sentence_len=None,
-                         batch_size=2)
-        return run_llama.load_data(args, texts), args
-    return load
+@pytest.mark.parametrize("content,choices", [
+    ('["fine"]', "fine"), ('\ufeff["é", "fine"]', "é or fine"),
+    ('["bad", "so so", "fine"]', "bad, so so, or fine")])
+def test_the_question_lists_the_names_and_ends_in_a_blank(write, content, choices):
+    names = read_label_names(write(content))
+    assert question(names) == f"Is this movie {choices}? This movie is "
 
 
 @pytest.mark.parametrize("split,content,line", [
@@ -105,24 +88,12 @@ def load(write, tiny_tokenizer):
     ("test", "-2 ||| a\n", 1),
 ])
 def test_labels_outside_the_classes_of_the_training_data_are_refused_by_file_and_line(
-        load, split, content, line):
+        write, tiny_tokenizer, split, content, line):
     texts = {"train": "0 ||| a\n1 ||| b\n", "dev": "0 ||| c\n", "test": "1 ||| d\n"}
+    paths = {name: write(text, name) for name, text in (texts | {split: content}).items()}
+    args = Namespace(**paths, tokenizer=str(tiny_tokenizer), max_sentence_len=None)
     with pytest.raises(InputError, match=f"{split}, line {line}: .*not from 0 to 1"):
-        load(**texts | {split: content})
-
-
-def test_shuffled_batches_contain_every_row_once_in_an_order_of_the_seed(load):
-    (data, args), orders = load(train="".join(f"{i} ||| cat {i}\n" for i in range(5))), []
-    for seed in (0, 0, 1, 2, 3):
-        torch.manual_seed(seed)
-        batches = [batch["labels"].tolist()
-                   for batch in run_llama.make_loader(args, data, "train", shuffle=True)]
-        assert [len(labels) for labels in batches] == [2, 2, 1]
-        orders.append(sum(batches, []))
-    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
-    assert orders[0] == orders[1] and len({tuple(order) for order in orders}) > 2
-    in_order = [batch["sents"] for batch in run_llama.make_loader(args, data, "train")]
-    assert in_order == [["cat 0", "cat 1"], ["cat 2", "cat 3"], ["cat 4"]]
+        run_llama.load_data(args, SPLITS)
 
 
 @pytest.mark.parametrize("name,sizes,classes,mean,longest", [

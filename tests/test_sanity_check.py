@@ -1,6 +1,8 @@
 """sanity_check.py compares, prints the result, and never passes without having compared."""
 
 import shutil
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import sanity_check
 from conftest import SMALL
 
 CORRECT = "Your Llama implementation is correct!"
-WIDE = SMALL | {"vocab_size": 18_000}  # has the token ids of the official values
+WIDE = SMALL | {"vocab_size": 18_000}
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def embedded(tmp_path, monkeypatch):
 
 @pytest.fixture
 def official(embedded):
-    """Files of the official names and form, for a small model."""
+    """Files of the official names and form, for a small model with the official token ids."""
     weights = reference.seeded_weights(WIDE, seed=0)
     reference.save_checkpoint("stories42M.pt", weights, WIDE)
     logits, hidden = reference.forward(weights, WIDE, sanity_check.OFFICIAL_IDS)
@@ -73,10 +75,10 @@ def test_each_case_without_a_mask_is_compared(embedded, check):
 
 
 @pytest.mark.parametrize("name", ["logits", "hidden_states"])
-@pytest.mark.parametrize("factor, status", [(0, 0), (0.9, 0), (2.0, 1)])
+@pytest.mark.parametrize("factor, status", [(0, 0), (0.9, 0), (1.2, 1)])
 def test_official_files_are_compared_within_the_official_tolerance(
         official, check, name, factor, status):
-    """A hundred-thousandth and a thousandth of the value; 0.9 leaves room for float32 itself."""
+    """A hundred-thousandth and a thousandth of the value; with room for float32."""
     def edit(saved):
         expected = saved[name].flatten()[-1]
         saved[name].flatten()[-1] += factor * (1e-5 + 1e-3 * abs(expected))
@@ -100,21 +102,17 @@ def test_results_of_another_shape_or_without_numbers_fail(official, check, monke
     assert status == 1 and "differ by at most inf" in printed and not said
 
 
-@pytest.mark.parametrize("damage, expected", [
-    (lambda folder: (folder / "stories.pt").unlink(), "stories42M.pt"),
-    (lambda folder: (folder / "stories.pt").write_bytes(b"PK"), "stories.pt: damaged"),
-    (lambda folder: (folder / "sanity_check.data").unlink(), "sanity_check.data"),
-    (lambda folder: (folder / "sanity_check.data").write_bytes(b"PK"), "damaged"),
-    (lambda folder: change(folder / "sanity_check.data", lambda cases: cases[0].pop("logits")),
-     "no logits"),
-    (lambda folder: change(folder / "sanity_check.data",
-                           lambda cases: cases[1].update(logits=torch.ones(2, 1, 7))),
-     "another model"),
-    (lambda folder: change(folder / "sanity_check.data",
-                           lambda cases: cases[1]["token_ids"].fill_(10**6)), "another model"),
-], ids=["no model", "damaged model", "no values", "damaged", "no logits", "other width",
-        "other tokens"])
-def test_nothing_passes_without_a_comparison(embedded, check, damage, expected):
-    damage(embedded)
+@pytest.mark.parametrize("name, damage, expected", [
+    ("stories.pt", Path.unlink, "stories42M.pt"),
+    ("stories.pt", lambda path: path.write_bytes(b"PK"), "stories.pt: damaged"),
+    ("sanity_check.data", Path.unlink, "sanity_check.data"),
+    ("sanity_check.data", lambda path: path.write_bytes(b"PK"), "damaged"),
+    *(("sanity_check.data", partial(change, edit=edit), expected) for edit, expected in [
+        (lambda cases: cases[0].pop("logits"), "no logits"),
+        (lambda cases: cases[1].update(logits=torch.ones(2, 1, 7)), "another model"),
+        (lambda cases: cases[1]["token_ids"].fill_(10**6), "another model")]),
+])
+def test_nothing_passes_without_a_comparison(embedded, check, name, damage, expected):
+    damage(embedded / name)
     status, _, (said,) = check()
     assert status == 2 and said.startswith("sanity_check.py: ") and expected in said
