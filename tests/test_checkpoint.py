@@ -112,6 +112,13 @@ def test_further_model_args_are_kept_and_named_in_one_line(path, content, small_
     assert [name in notice for name in further] == [True, True, False, False]
 
 
+def test_a_model_for_endless_texts_needs_no_table_for_all_their_positions(path, content):
+    ids = torch.arange(40)[None]
+    expected = load_pretrained(save(path, content)).generate(ids[:, :10], 6, 0.0)
+    content["model_args"]["max_seq_len"] = 2**31 - 1
+    assert torch.equal(load_pretrained(save(path, content)).generate(ids[:, :10], 6, 0.0), expected)
+
+
 @NEWER
 def test_a_traced_model_leaves_nothing_behind(path, content):
     content["model_args"]["max_seq_len"] = 1009  # no other test has filled a cache for it

@@ -253,6 +253,15 @@ def test_the_best_epoch_is_saved_and_evaluated_whatever_was_saved_before(
     assert model["classifier_head.bias"].argmax() == answer
 
 
+def test_a_run_encodes_each_sentence_once(place, monkeypatch):
+    seen, encode = [], Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, s, bos, eos: (
+        seen.append(s), encode(self, s, bos, eos))[1])
+    assert run_llama.main(command("finetune", epochs=3)) == 0
+    assert sorted(seen) == sorted(
+        e.sentence for split in runs.SIZES for e in read_examples(f"{split}.txt"))
+
+
 def test_placeholders_have_no_part_in_accuracy(place, capsys):
     some = runs.lines(7, 1, [-1, 0, -1, -1, 1, 0, -1])
     Path("dev.txt").write_text(some, encoding="utf-8")

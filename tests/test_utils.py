@@ -198,6 +198,13 @@ def test_an_interruption_is_one_line_and_leaves_no_temporary_file(place, number,
     assert not [path for path in contents() if path.endswith(".part")]
 
 
+def test_the_program_works_without_docstrings_and_assertions(place):
+    for argv, expected in ((["--help"], "usage: "), (command("generate"), "args: ")):
+        done = subprocess.run([sys.executable, "-OO", ROOT / "run_llama.py", *argv], text=True,
+                              capture_output=True)
+        assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(expected)
+
+
 def test_programs_without_tensors_do_not_wait_for_pytorch():
     program = ("import sys, corpus, prepare_submit; corpus.main(['--count', '1']); "
                "assert 'torch' not in sys.modules")
