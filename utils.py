@@ -120,16 +120,13 @@ def load_file(path: str, advice: str = "replace it") -> Any:
             warnings.simplefilter("ignore")  # PyTorch 2.1 warns about its own code
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage provokes anything in pickle, zipfile and PyTorch
-        if is_out_of_memory(error) or is_read_error(error):
+        # EINVAL: PyTorch seeks past the end of a truncated file.
+        is_damage = not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
+        if is_out_of_memory(error) or not is_damage:
             raise
         reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
         raise InputError(f"{path}: damaged, or not a plain PyTorch file ({reason:.200}); "
                          f"{advice}") from error
-
-
-def is_read_error(error: Exception) -> bool:
-    """Whether reading itself failed; EINVAL is PyTorch seeking past the end of a truncated file."""
-    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def beside(path: str, name: str) -> str:
