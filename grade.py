@@ -10,7 +10,6 @@ memory, but not in a sandbox. Exit status: 0 all right, 1 something is wrong, 2 
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -26,18 +25,19 @@ from operator import eq, ne
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import prepare_submit
 import utils
-from prepare_submit import CONTENT, MODULES, OUTPUTS, STORIES, extract, part_problems
-from reproduce import PUBLISHED, SPLITS, compare
+from prepare_submit import CONTENT, MODULES, OUTPUTS, STORIES, part_problems
+from reproduce import FIRST_SEED, OFFICIAL_PLAN, SPLITS, Run, compare
 from utils import KIND, PROMPT, InputError
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = ("rope.py", "llama.py", "optimizer.py", "lora.py", "classifier.py")  # by students
 SUPPORT = tuple(name for name in MODULES if name not in WRITTEN)
-MODEL = "stories42M.pt"
+MODEL = OFFICIAL_PLAN.model.name
 RUNS = 4  # at most: where a hand-in hangs or crashes, the tests start again behind that part
-MEMORY = 4 << 30  # bytes of data; libraries do not count
-FILE_SIZE = 64 << 20  # bytes of any file that the hand-in writes, captured output included
+# Python's stack, as pytest prints it where code hangs or crashes.
+IMPORTING = re.compile(rf'[/\\]({"|".join(WRITTEN)})", line (\d+) in <module>')
 
 
 class Report(NamedTuple):
@@ -85,19 +85,24 @@ def take(hand_in: Path, folder: Path) -> tuple[list[str], list[str]]:
     problems = []
     try:
         if hand_in.is_dir():
-            for part in CONTENT:
-                if (hand_in / part).is_file():
-                    shutil.copyfile(hand_in / part, folder / part)
+            copy(hand_in, CONTENT, folder)
         else:
-            problems = extract(hand_in.read_bytes(), folder)
+            problems = prepare_submit.extract(hand_in.read_bytes(), folder)
     except (OSError, InputError) as error:
         return [str(error)], list(CONTENT)
     missing = [part for part in CONTENT if not (folder / part).exists()]
-    for path in (folder / part for part in CONTENT if part not in missing):
-        problems += [f"{path.name}{problem}" for problem in part_problems(path, HERE)]
+    problems += [f"{part}{problem}" for part in CONTENT if part not in missing
+                 for problem in part_problems(folder / part, HERE)]
     if missing and not hand_in.is_dir():
         problems.append(f"missing: {', '.join(missing)}")
     return problems, missing
+
+
+def copy(source: Path, names: Iterable[str], target: Path) -> None:
+    """Copy the files that are there."""
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 # ------------------------------------------------------------------------------------------ parts
@@ -106,18 +111,22 @@ def judge_parts(hand_in: Path, timeout: float) -> dict[str, str]:
     """Test the five files; return the verdict on each part, in order of dependence."""
     verdicts = {}
     for _ in range(RUNS):
-        status, (first, *lines) = run_tests(hand_in, list(verdicts), timeout)
-        tests = {line["test"]: line for line in lines}  # the end of a test replaces its start
-        ended = status in (0, 1, 5) and all(test["outcome"] != "started" for test in tests.values())
-        if tests and not ended:
-            *_, last = tests.values()
+        status, errors, (first, *lines) = run_tests(hand_in, verdicts, timeout)
+        *_, last = lines or [first]
+        if is_unfinished := last.get("outcome") == "started":
             last |= {"outcome": "failed", "message": how_it_ended(status, timeout)}
             print(f"{last['part']} {last['message']}; the tests go on with the others",
                   file=sys.stderr)
-        for test in tests.values():
-            verdicts[test["part"]] = sum_up(
-                [other for other in tests.values() if other["part"] == test["part"]])
-        if ended or not tests:
+            if importing := IMPORTING.search(errors):  # from now on, that fails at once
+                name, number = importing.groups()
+                (hand_in / name).write_text(
+                    "\n" * (int(number) - 1) + f"raise ImportError({last['message']!r})")
+                lines = [line for line in lines if line["part"] != last["part"]]
+        for line in lines:
+            if line["outcome"] == "failed":
+                verdicts.setdefault(line["part"], f"wrong: {utils.one_line(line['message']):.300}")
+        verdicts |= {line["part"]: "right" for line in lines if line["part"] not in verdicts}
+        if not is_unfinished:
             break
     return {part: verdicts.get(part, "not judged: the tests ended before it")
             for part in first["parts"]}
@@ -127,73 +136,32 @@ def how_it_ended(status: int | None, timeout: float) -> str:
     """Describe the end of a process in the middle of a test."""
     if status is None:
         return f"takes more than {timeout:g} seconds"
-    if status == -9:
-        return "ran out of memory"
     reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     return f"ended the process ({reason})"
 
 
-def sum_up(tests: list[dict[str, str]]) -> str:
-    """The verdict on the part that these tests are of."""
-    for outcome, word in (("failed", "wrong"), ("skipped", "not judged")):
-        for test in tests:
-            if test["outcome"] == outcome:
-                return f"{word}: {utils.one_line(test['message']):.300}"
-    return "right"
-
-
 def run_tests(
-    hand_in: Path, judged: list[str], timeout: float
-) -> tuple[int | None, list[dict[str, Any]]]:
-    """Test the parts that are not judged yet; return the exit status and the report's lines."""
+    hand_in: Path, judged: Iterable[str], timeout: float
+) -> tuple[int | None, str, list[dict[str, Any]]]:
+    """Test the other parts; return exit status, standard error and the report's lines."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder, report, output = (Path(temporary, name) for name in ("code", "report", "output"))
+        folder, report = Path(temporary, "code"), Path(temporary, "report")
         shutil.copytree(HERE / "tests" / "assignment", folder / "assignment")
-        for source, names in ((HERE, SUPPORT), (hand_in, WRITTEN)):
-            for name in names:
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, folder / name)
-        status = run_limited(
-            [sys.executable, "-m", "pytest", "-q", "--tb=no", "--show-capture=no",
-             "-p", "no:cacheprovider", "--rootdir", ".", "-c", os.devnull, "assignment",
-             "--report", str(report), *(f"--without={part}" for part in judged)],
-            folder, timeout, output)
+        copy(HERE, SUPPORT, folder)
+        copy(hand_in, WRITTEN, folder)
+        status, errors = prepare_submit.run_limited(
+            [sys.executable, "-m", "pytest", "-q", "--tb=no", "--show-capture=no", "--rootdir", ".",
+             "-p", "no:cacheprovider", "-c", os.devnull, f"-ofaulthandler_timeout={timeout / 2}",
+             "assignment", "--report", str(report), *(f"--without={part}" for part in judged)],
+            folder, timeout, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", PYTEST_ADDOPTS="",
+            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         if not report.exists():
-            said = output.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-            raise InputError(f"the tests do not start ({said or f'in {timeout:g} seconds'})")
+            raise InputError("the tests do not start; `bash setup.sh --tests python grade.py …` "
+                             f"installs what they need ({errors.strip()[-200:]})")
         lines = [json.loads(line) for line in report.read_text(encoding="utf-8").split("\n")[:-1]]
         if not folder.exists():
             lines = [line | {"message": "the code deletes its folder"} for line in lines]
-    return status, lines
-
-
-def run_limited(command: list[str], folder: Path, timeout: float, output: Path) -> int | None:
-    """Run a command on a copy of a hand-in; return its exit status, or None if it takes longer."""
-    environment = os.environ | {
-        "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder),
-        "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    is_posix = os.name == "posix"
-    with open(output, "wb") as file, subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=file,
-            stderr=subprocess.STDOUT, start_new_session=is_posix,
-            preexec_fn=limit_resources if is_posix else None) as child:
-        try:
-            return child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:  # what it has started ends with it
-            with suppress(ProcessLookupError, PermissionError):  # macOS: the latter for zombies
-                os.killpg(child.pid, signal.SIGKILL) if is_posix else child.kill()
-
-
-def limit_resources() -> None:
-    """Limit this process's memory and files as far as the system can."""
-    import resource
-
-    for name, limit in (("RLIMIT_DATA", MEMORY), ("RLIMIT_FSIZE", FILE_SIZE), ("RLIMIT_CORE", 0)):
-        with suppress(AttributeError, ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (limit, limit))
+    return status, errors, lines
 
 
 # ---------------------------------------------------------------------------------------- outputs
@@ -201,27 +169,24 @@ def limit_resources() -> None:
 def judge_outputs(folder: Path, parts: dict[str, str]) -> tuple[dict[str, float], list[str]]:
     """Print what is known of the outputs; return accuracies, and problems."""
     predictions = {name: labels for name in OUTPUTS if (labels := read_labels(folder / name))}
-    accuracy, lines, unknown = {}, [], {}
+    accuracy, lines = {}, prepare_submit.data_note(HERE) if predictions else []
+    problems = [*story_problems(folder), *origin_problems(predictions, parts)]
     for name, labels in predictions.items():
-        dataset, split, *_ = name.split("-")
-        data = HERE / "data" / f"{dataset}-{split}.txt"
-        if len(expected := read_labels(data)) == len(labels):
+        dataset, split, kind, _ = name.split("-")
+        is_far = False
+        if len(expected := read_labels(HERE / f"data/{dataset}-{split}.txt")) == len(labels):
             accuracy[name] = sum(map(eq, labels, expected)) / len(labels)
-            placeholders = ": placeholder labels" * (len(set(expected)) == 1)
+            option = next(option for option in KIND if KIND[option] == kind)
             published, apart, judgement = compare(
-                task_of(name), SPLITS.index(split), [accuracy[name]])
+                f"{dataset}-{option}", SPLITS.index(split), [accuracy[name]])
+            placeholders = ": placeholder labels" * (len(set(expected)) == 1)
             lines.append(f"{name:34} {accuracy[name]:.4f}  {published:14} {apart:>5}  "
                          f"{judgement}{placeholders}")
-        elif not expected:
-            unknown[f"data/{data.name}"] = None
-    if unknown:
-        lines.append(f"not compared, since {', '.join(unknown)} are not here (`bash setup.sh` "
-                     "fetches them)")
-    problems = [*prediction_problems(predictions, accuracy), *origin_problems(predictions, parts),
-                *story_problems(folder)]
+            is_far = judgement == "differs" if apart == "–" else abs(float(apart)) >= 4
+        problems += [f"{name}: {sign}" for sign in signs(name, predictions, is_far)]
     if lines or problems:
-        title = "outputs: accuracy, published mean (standard deviation), standard deviations apart"
-        print(title if accuracy else "outputs", *lines, *problems, sep="\n  ")
+        print("outputs: accuracy, published mean (standard deviation), standard deviations apart",
+              *lines, *problems, sep="\n  ")
     return accuracy, problems
 
 
@@ -232,51 +197,36 @@ def read_labels(path: Path) -> list[int]:
     return []
 
 
-def prediction_problems(
-    predictions: dict[str, list[int]], accuracy: dict[str, float]
-) -> Iterator[str]:
+def signs(name: str, predictions: dict[str, list[int]], is_far: bool) -> Iterator[str]:
     """Yield signs that predictions were not made by a right run of their kind."""
-    seen = {}
-    for name, labels in predictions.items():
-        dataset, split, kind, _ = name.split("-")
-        if len(set(labels)) == 1:
-            yield f"{name}: constant, {labels[0]} on every line"
-        twin = seen.setdefault((dataset, split, tuple(labels)), name)
-        if twin != name:
-            yield f"{name}: the same predictions as in {twin}"
-        if kind == KIND["prompt"] and (ours := zero_shot(dataset).get(name)):
-            if differ := sum(map(ne, labels, ours)):
-                yield f"{name}: {differ:,} of {len(ours):,} lines differ from our predictions"
-        elif name in accuracy:
-            mean, deviation = PUBLISHED[task_of(name)][SPLITS.index(split)]
-            if abs(accuracy[name] - mean) > 4 * deviation + 0.00005:  # zero-shot has no deviation
-                yield f"{name}: too far from the published accuracy"
-
-
-def task_of(name: str) -> str:
-    """What `reproduce.py` calls the task that a file of this name belongs to."""
-    dataset, _, kind, _ = name.split("-")
-    return f"{dataset}-{next(option for option in KIND if KIND[option] == kind)}"
+    dataset, split, kind, _ = name.split("-")
+    labels = predictions[name]
+    if len(set(labels)) == 1:
+        yield f"constant, {labels[0]} on every line"
+    twin = next(other for other in predictions
+                if other.startswith(f"{dataset}-{split}-") and predictions[other] == labels)
+    if twin != name:
+        yield f"the same predictions as in {twin}"
+    if kind == KIND["prompt"] and (ours := zero_shot(dataset).get(name)):
+        if differ := sum(map(ne, labels, ours)):
+            yield f"{differ:,} of {len(ours):,} lines differ from our predictions"
+    elif is_far:
+        yield "too far from the published accuracy"
 
 
 @cache
 def zero_shot(dataset: str) -> dict[str, list[int]]:
     """Our own predictions by file name, or none without the official model and data."""
-    files = {"pretrained-model-path": HERE / MODEL,
-             "label-names": HERE / "data" / f"{dataset}-label-mapping.json"}
-    files |= {split: HERE / "data" / f"{dataset}-{split}.txt" for split in ("train", *SPLITS)}
-    if not all(path.is_file() for path in files.values()):
-        return {}
-    print(f"computing our zero-shot predictions for {dataset}, once", file=sys.stderr)
-    outputs = {f"{split}_out": f"{dataset}-{split}-{KIND['prompt']}-output.txt" for split in SPLITS}
     with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run(
-            [sys.executable, HERE / "run_llama.py", "--option=prompt", "--batch_size=10",
-             *(f"--{option}={value}" for option, value in (files | outputs).items())],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        if run.returncode:  # it has said why
-            raise InputError(f"{MODEL}: no predictions to compare with")
-        return {name: read_labels(Path(folder, name)) for name in outputs.values()}
+        plan = OFFICIAL_PLAN._replace(home=HERE, work=Path(folder), model=HERE / MODEL)
+        run = Run(plan, "prompt", dataset, FIRST_SEED)
+        if not all(path.is_file() for path in run.files().values()):
+            return {}
+        print(f"computing our zero-shot predictions for {dataset}, once", file=sys.stderr)
+        run.folder.mkdir()
+        subprocess.run(run.command(use_gpu=False), cwd=run.folder, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL)  # on standard error, it says why it fails
+        return {name: read_labels(run.folder / name) for name in run.outputs.values()}
 
 
 def origin_problems(predictions: Iterable[str], parts: dict[str, str]) -> Iterator[str]:
@@ -293,12 +243,11 @@ def origin_problems(predictions: Iterable[str], parts: dict[str, str]) -> Iterat
 
 def story_problems(folder: Path) -> Iterator[str]:
     """Yield stories that go on for a few words only, or are the same."""
-    stories = {
-        name: (folder / name).read_text(encoding="utf-8-sig", errors="replace").removeprefix(PROMPT)
-        for name in STORIES if (folder / name).is_file()}
+    stories = {name: (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+               for name in STORIES if (folder / name).is_file()}
     for name, story in stories.items():
-        if 0 < len(story.split()) < 5:
-            yield f"{name}: only {story.strip()!r:.80} after the prompt"
+        if 0 < len((added := story.removeprefix(PROMPT).strip()).split()) < 5:
+            yield f"{name}: only {added!r:.80} after the prompt"
     if len(set(stories.values())) < len(stories):
         yield f"{STORIES[1]}: the same story as in {STORIES[0]}"
 
@@ -335,8 +284,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"there is no {', '.join(missing)}")
     if args.json:
         utils.check_writable(args.json)
-    if not importlib.util.find_spec("pytest"):
-        raise InputError("pytest is missing; `bash setup.sh --tests python grade.py …` installs it")
     reports = []
     for number, hand_in in enumerate(args.hand_ins, start=1):
         print(f"\n{hand_in} ({number} of {len(args.hand_ins)})")

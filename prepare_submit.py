@@ -10,7 +10,9 @@ in data/. Checking a zip runs its code: check only what you would run.
 
 import argparse
 import io
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,8 @@ CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
 DATA = tuple(f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in ("dev", "test"))
 SIZE_LIMIT = 10_000_000  # bytes of the zip, and of each file in it
 TIME_LIMIT = 120  # seconds until the code in a zip has to have started
+MEMORY_LIMIT = 4 << 30  # bytes of foreign code's data; libraries do not count
+FILE_LIMIT = 64 << 20  # bytes of any file that it writes
 QUESTION = re.compile(r" Is this movie [^?]+\? This movie is\Z")
 FINDER = ("__MACOSX", ".DS_Store")  # what macOS's Finder puts into a zip
 
@@ -81,37 +85,34 @@ def extract(archive: bytes, folder: Path) -> list[str]:
         InputError: it cannot be read.
     """
     try:
-        return [*unpack(archive, folder)]
+        with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+            members = {name_of(member): member for member in zipped.infolist()}
+            parents = [name.rpartition("/")[0] for name in members
+                       if name.rpartition("/")[2] in CONTENT]
+            top = max(parents, key=parents.count, default="")
+            prefix = f"{top}/" if top else ""
+            for part in CONTENT:
+                if prefix + part in members:
+                    with zipped.open(members[prefix + part]) as file:
+                        (folder / part).write_bytes(file.read(SIZE_LIMIT + 1))
     except Exception as error:  # damage provokes anything in zipfile
-        if utils.is_out_of_memory(error) or isinstance(error, OSError) and error.errno:
+        if isinstance(error, OSError) and error.errno:
             raise
         reason = str(error) or type(error).__name__
         raise InputError(f"cannot be read as a zip ({reason}); make it again") from error
-
-
-def unpack(archive: bytes, folder: Path) -> Iterator[str]:
-    """Do what `extract` does."""
+    problems = []
     if len(archive) > SIZE_LIMIT:
-        yield f"the zip has {len(archive):,} bytes; the limit is {SIZE_LIMIT:,}"
-    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
-        members = {name_of(member): member for member in zipped.infolist()}
-        if any("\\" in member.orig_filename for member in members.values()):
-            yield "names use \\ for /, as some Windows programs do; zip it with another one"
-        parents = [parent for parent, _, part in (name.rpartition("/") for name in members)
-                   if part in CONTENT]
-        top = max(parents, key=parents.count, default="")
-        if not is_surnames(top):
-            yield (f"the files are in {top or '.'!r}; put them into one folder named "
-                   "SURNAME1_SURNAME2 (letters and _)")
-        prefix = f"{top}/" if top else ""
-        for part in CONTENT:
-            if member := members.pop(prefix + part, None):
-                with zipped.open(member) as file:
-                    (folder / part).write_bytes(file.read(SIZE_LIMIT + 1))
-    for extra in dict.fromkeys(name.removeprefix(prefix).split("/")[0] for name in members):
-        if extra:  # the submission's own folder leaves an empty name
-            hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{extra}*'` removes it"
-            yield f"{extra!r}: does not belong in a submission{hint * (extra in FINDER)}"
+        problems.append(f"the zip has {len(archive):,} bytes; the limit is {SIZE_LIMIT:,}")
+    if any("\\" in member.orig_filename for member in members.values()):
+        problems.append("names use \\ for /, as some Windows programs do; zip it with another one")
+    if not is_surnames(top):
+        problems.append(f"the files are in {top or '.'!r}; put them into one folder named "
+                        "SURNAME1_SURNAME2 (letters and _)")
+    names = [name.removeprefix(prefix) for name in members if name != prefix]
+    for extra in dict.fromkeys(name.split("/")[0] for name in names if name not in CONTENT):
+        hint = f"; macOS's Finder added it, `zip -d FILE.zip '*{extra}*'` removes it"
+        problems.append(f"{extra!r}: does not belong in a submission{hint * (extra in FINDER)}")
+    return problems
 
 
 def name_of(member: zipfile.ZipInfo) -> str:
@@ -125,11 +126,8 @@ def name_of(member: zipfile.ZipInfo) -> str:
 
 def is_surnames(text: str) -> bool:
     """Whether a text is surnames, such as O'Neil or Müller-Lüdenscheidt, joined by _."""
-    # Combining marks and the joiners of some scripts are parts of letters.
-    letters = "".join(
-        c for c in text if unicodedata.category(c)[0] != "M" and c not in "\u200c\u200d")
-    surname = r"[^\W\d_][^\W_]*(?:['’.-][^\W_]+)*"
-    return bool(re.fullmatch(f"{surname}(?:_{surname})*", letters))
+    surname = r"[^\W\d_][^\s_/\\:]*"
+    return bool(re.fullmatch(f"{surname}(?:_{surname})*", text))
 
 
 def part_problems(path: Path, source: Path) -> Iterator[str]:
@@ -183,18 +181,55 @@ def at_line(problem: str, wrong: list[bool]) -> Iterator[str]:
         yield f", line {wrong.index(True) + 1}{' and others' * (sum(wrong) > 1)}: {problem}"
 
 
+def data_note(source: Path) -> list[str]:
+    """Say that data are missing, if they are."""
+    missing = [part for part in DATA if not find(part, source).exists()]
+    return [f"note: predictions were not compared with {', '.join(missing)}, which "
+            "`bash setup.sh` fetches"] * bool(missing)
+
+
 def start_problems(folder: Path) -> Iterator[str]:
-    """Start the program with only the submission on Python's path, and nobody at the keyboard."""
-    try:
-        run = subprocess.run([sys.executable, "-E", "run_llama.py", "--help"], cwd=folder,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                             stderr=subprocess.PIPE, timeout=TIME_LIMIT)
-    except subprocess.TimeoutExpired:
+    """Start the program with only the submission on Python's path."""
+    command = [sys.executable, "run_llama.py", "--help"]
+    status, errors = run_limited(command, folder, TIME_LIMIT)
+    if status is None:
         yield f"run_llama.py --help: still running after {TIME_LIMIT} seconds"
-        return
-    if run.returncode:
-        last = run.stderr.decode(errors="replace").strip().split("\n")[-1]
-        yield f"run_llama.py --help: exit status {run.returncode}, {last:.200}"
+    elif status:
+        last = errors.strip().rpartition("\n")[2]
+        yield f"run_llama.py --help: exit status {status}, {last:.200}"
+
+
+def run_limited(
+    command: list[str], folder: Path, seconds: float, **environment: str
+) -> tuple[int | None, str]:
+    """Run foreign code in `folder`, with limits and nobody at the keyboard.
+
+    Returns:
+        The exit status, or None if it takes longer, and the text on standard error.
+    """
+    is_posix = os.name == "posix"
+    with tempfile.TemporaryFile() as errors, subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+            env=os.environ | {"PYTHONPATH": "", "TMPDIR": str(folder)} | environment,
+            start_new_session=True, preexec_fn=limit_resources if is_posix else None) as child:
+        try:
+            status = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:  # what it has started ends with it
+            with suppress(OSError):  # nothing is left
+                os.killpg(child.pid, signal.SIGKILL) if is_posix else child.kill()
+        errors.seek(0)
+        return status, errors.read().decode(errors="replace")
+
+
+def limit_resources() -> None:
+    """Limit this process's memory and files as far as the system can."""
+    import resource
+
+    for name, limit in ((resource.RLIMIT_DATA, MEMORY_LIMIT), (resource.RLIMIT_FSIZE, FILE_LIMIT)):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(name, (limit, limit))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -216,11 +251,8 @@ def main(argv: list[str] | None = None) -> int:
         problems = check(Path(args.what).read_bytes(), args.source)
     else:
         parser.error(f"{args.what!r} is neither a zip here nor SURNAME1_SURNAME2 (letters and _)")
-    if missing := [part for part in DATA if not find(part, args.source).exists()]:
-        print(f"note: numbers of lines and sentences were not compared with {', '.join(missing)}, "
-              "which `bash setup.sh` fetches")
-    for problem in problems:
-        print(problem)
+    for line in data_note(args.source) + problems:
+        print(line)
     if problems:
         print(f"{name}: problems: {len(problems)}{'' if is_zip else '; no zip was written'}",
               file=sys.stderr)

