@@ -153,8 +153,7 @@ def run_tests(
             [sys.executable, "-m", "pytest", "-q", "--tb=no", "--show-capture=no", "--rootdir", ".",
              "-p", "no:cacheprovider", "-c", os.devnull, f"-ofaulthandler_timeout={timeout / 2}",
              "assignment", "--report", str(report), *(f"--without={part}" for part in judged)],
-            folder, timeout, CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", PYTEST_ADDOPTS="",
-            PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+            folder, timeout, PYTEST_ADDOPTS="", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         if not report.exists():
             raise InputError("the tests do not start; `bash setup.sh --tests python grade.py …` "
                              f"installs what they need ({errors.strip()[-200:]})")

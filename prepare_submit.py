@@ -208,10 +208,12 @@ def run_limited(
         The exit status, or None if it takes longer, and the text on standard error.
     """
     is_posix = os.name == "posix"
+    environment |= {"PYTHONPATH": "", "TMPDIR": str(folder), "CUDA_VISIBLE_DEVICES": "",
+                    "OMP_NUM_THREADS": "1"}  # each thread needs memory of its own
     with tempfile.TemporaryFile() as errors, subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-            env=os.environ | {"PYTHONPATH": "", "TMPDIR": str(folder)} | environment,
-            start_new_session=True, preexec_fn=limit_resources if is_posix else None) as child:
+            env=os.environ | environment, start_new_session=True,
+            preexec_fn=limit_resources if is_posix else None) as child:
         try:
             status = child.wait(seconds)
         except subprocess.TimeoutExpired:

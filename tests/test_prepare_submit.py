@@ -187,10 +187,10 @@ def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, c
 
 
 def test_the_zip_and_each_file_in_it_have_at_most_ten_megabytes(folder, capsys):
-    (prepare_submit.HERE / "README.md").write_bytes(os.urandom(10_000_000))
-    _, (said,), _ = run(capsys, NAME)
-    assert "the limit is 10,000,000" in said
-    (prepare_submit.HERE / "README.md").write_bytes(bytes(10_000_001))  # 10 KB when compressed
+    readme = prepare_submit.HERE / "README.md"
+    readme.write_bytes(os.urandom(10_000_000))
+    assert "the limit is 10,000,000" in run(capsys, NAME)[1][0]
+    readme.write_bytes(bytes(10_000_001))  # 10 KB when compressed
     assert run(capsys, NAME)[1] == ["README.md: more than 10,000,000 bytes"]
 
 
@@ -233,16 +233,14 @@ def test_a_name_is_found_as_macos_writes_it_and_written_composed(folder, capsys,
     assert (folder / "Müller_Çelik.zip").is_file()
 
 
-@pytest.mark.parametrize("method", [
-    zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-@pytest.mark.parametrize("spoil", [
-    lambda content: b"no zip at all",
-    lambda content: content[:2000],
-    lambda content: content[:20_000] + content[36_000:],
-    lambda content: content.replace("Ö".encode(), b"\xff\xff"),  # a name, marked as UTF-8
-    lambda content: content[:100] + bytes(255 - byte for byte in content[100:140]) + content[140:],
-], ids=["no zip", "cut short", "16 KB cut out", "name not UTF-8", "flipped bits"])
-def test_a_damaged_zip_cannot_be_read(spoil, method, folder, capsys):
+@pytest.mark.parametrize("method, spoil", [
+    (zipfile.ZIP_STORED, lambda content: b"no zip at all"),
+    (zipfile.ZIP_STORED, lambda content: content[:20_000] + content[36_000:]),
+    (zipfile.ZIP_DEFLATED, lambda content: content[:2000]),
+    (zipfile.ZIP_STORED, lambda content: content.replace("Ö".encode(), b"\xff\xff")),
+    *((method, lambda content: content[:100] + b"broken" * 7 + content[142:])
+      for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))])
+def test_a_damaged_zip_cannot_be_read(method, spoil, folder, capsys):
     path = make_zip(folder, more=("Ö",), method=method)
     path.write_bytes(spoil(path.read_bytes()))
     status, (said,), _ = run(capsys, str(path))
