@@ -14,8 +14,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,21 +54,20 @@ class Plan(NamedTuple):
     home: Path  # contains data/; outputs of the first seed are copied here
     work: Path  # contains a folder for each run
     model: Path
-    epochs: int
     batch_sizes: dict[str, int]  # in training
     settings: dict[str, str]
     is_demo: bool = False
 
 
 OFFICIAL_PLAN = Plan(
-    Path(), Path("reproduction"), Path("stories42M.pt"), 5, {"sst": 80, "cfimdb": 10},
-    {"generate": "", "prompt": "--batch_size 10", "finetune": "--lr 2e-5",
-     "lora": "--lr 2e-5 --lora_rank 4 --lora_alpha 1.0"})
+    Path(), Path("reproduction"), Path("stories42M.pt"), {"sst": 80, "cfimdb": 10},
+    {"generate": "", "prompt": "--batch_size 10", "finetune": "--epochs 5 --lr 2e-5",
+     "lora": "--epochs 5 --lr 2e-5 --lora_rank 4 --lora_alpha 1.0"})
 DEMO_PLAN = Plan(
-    Path("reproduction/demo"), Path("reproduction/demo"), HERE / "demo/stories.pt", 5,
+    Path("reproduction/demo"), Path("reproduction/demo"), HERE / "demo/stories.pt",
     {"sst": 8, "cfimdb": 8},
-    {"generate": "", "prompt": "--batch_size 8", "finetune": "--lr 5e-4",
-     "lora": "--lr 2e-3 --lora_rank 8 --lora_alpha 8"}, is_demo=True)
+    {"generate": "", "prompt": "--batch_size 8", "finetune": "--epochs 5 --lr 5e-4",
+     "lora": "--epochs 5 --lr 2e-3 --lora_rank 8 --lora_alpha 8"}, is_demo=True)
 
 
 class Run(NamedTuple):
@@ -109,8 +106,7 @@ class Run(NamedTuple):
         """The command line."""
         options = f"--option {self.option} --seed {self.seed} {self.plan.settings[self.option]}"
         if self.option in TRAINED:
-            options += (f" --batch_size {self.plan.batch_sizes[self.dataset]}"
-                        f" --epochs {self.plan.epochs} --resume")
+            options += f" --batch_size {self.plan.batch_sizes[self.dataset]} --resume"
         names = {name: path.resolve() for name, path in self.files().items()} | self.outputs
         return [sys.executable, str(HERE / "run_llama.py"), *options.split(),
                 *["--use_gpu"] * use_gpu, *(f"--{name}={path}" for name, path in names.items())]
@@ -120,7 +116,7 @@ class Run(NamedTuple):
         return all((self.folder / name).is_file() for name in self.outputs.values())
 
     def problems(self) -> list[str]:
-        """What is wrong with the outputs; an empty list if the run is finished."""
+        """What is wrong with the outputs, missing ones included."""
         return [f"{self.folder / name}{problem}" for name in self.outputs.values()
                 for problem in part_problems(self.folder / name, self.plan.home)]
 
@@ -135,84 +131,50 @@ class Run(NamedTuple):
         return shares
 
 
-class Progress:
-    """Prints epochs and the remaining time, as if all training data took equally long."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.runs = [run for run in runs if run.option in TRAINED]
-        self.seconds, self.bytes = 0, 0  # measured so far
-
-    def show(self, this: Run, line: str) -> None:
-        """Print a line of a run's output, if it is that of an epoch."""
-        if match := re.match(r"(?:LoRA )?epoch (\d+): train.*, (\d+) s", line):
-            size, *others = [run.files()["train"].stat().st_size for run in [this, *self.runs]
-                             if run == this or not run.has_outputs()]
-            self.seconds, self.bytes = self.seconds + int(match[2]), self.bytes + size
-            left = sum(others) * this.plan.epochs - size * (int(match[1]) + 1)
-            time_left = timedelta(seconds=round(left * self.seconds / self.bytes))
-            print(f"    {line.rstrip()}; all runs: about {time_left} left")
-
-
 def reproduce(runs: list[Run], use_gpu: bool) -> None:
     """Do the runs that are not finished, and put outputs and results in place."""
-    progress = Progress(runs)
     for number, run in enumerate(runs, start=1):
-        is_done = not run.problems()
+        is_done = run.has_outputs()
         print(f"run {number} of {len(runs)}: {run.folder.name}{', done before' * is_done}")
         if not is_done:
-            perform(run, use_gpu, progress)
+            execute(run, run.command(use_gpu))
+        if problems := run.problems():
+            raise RunFailed(f"{problems[0]}; rename {run.folder} to repeat this run")
         for split, share in zip(SPLITS, run.accuracy()):
             print(f"    {split} accuracy {share:.4f}")
         if run.seed == FIRST_SEED:
             for name in run.outputs.values():
                 shutil.copyfile(run.folder / name, run.plan.home / name)
+        else:
+            for model in run.folder.glob("*.pt"):
+                model.unlink()
         write_results(run.plan)
 
 
-def perform(run: Run, use_gpu: bool, progress: Progress) -> None:
-    """Do a run, or resume it if it was interrupted; raise RunFailed if that fails."""
-    if run.has_outputs():
-        move_aside(run.folder, f"its outputs do not fit the data ({run.problems()[0]})")
-    status, line = execute(run, run.command(use_gpu), progress)
-    if status == 2 and "--resume" in line:  # refused: it began with other options or files
-        move_aside(run.folder, line)
-        status, line = execute(run, run.command(use_gpu), progress)
-    if status:
-        raise RunFailed(f"{run.folder.name} failed with exit status {status}: "
-                        f"{line or 'no message'} (all of it in {run.folder / 'log.txt'})")
-    if problems := run.problems():
-        raise RunFailed(problems[0])
-    if run.seed != FIRST_SEED:
-        for model in run.folder.glob("*.pt"):
-            model.unlink(missing_ok=True)
+def execute(run: Run, command: list[str]) -> None:
+    """Run a command, with its output in log.txt and epochs on the screen, too.
 
-
-def move_aside(folder: Path, reason: str) -> None:
-    """Rename the folder of an earlier run, so that the run can start again."""
-    names = (folder.with_name(f"{folder.name}.old{number}") for number in count(1))
-    new = folder.rename(next(name for name in names if not name.exists()))
-    print(f"    starting again, the earlier run is now in {new}: {utils.one_line(reason)}")
-
-
-def execute(run: Run, command: list[str], progress: Progress) -> tuple[int, str]:
-    """Run a command; return its exit status and its last line.
-
-    Its output goes into log.txt, and epochs onto the screen.
+    Raises:
+        RunFailed: with the last line of the output.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    line = ""
-    with open(run.folder / "log.txt", "a", encoding="utf-8", buffering=1) as log, subprocess.Popen(
+    log_path, line = run.folder / "log.txt", ""
+    with open(log_path, "a", encoding="utf-8", buffering=1) as log, subprocess.Popen(
             command, cwd=run.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, encoding="utf-8", errors="replace") as child:
         try:
             for line in child.stdout:
                 log.write(line)
-                progress.show(run, line)
+                if re.match(r"(LoRA )?epoch \d", line):
+                    print(f"    {line.rstrip()}")
         except BaseException:  # such as SIGTERM, which the child does not receive
             child.terminate()
             child.wait()
             raise
-    return child.returncode, line.strip()
+    if child.returncode:
+        raise RunFailed(f"{run.folder.name}: exit status {child.returncode}: "
+                        f"{line.strip() or 'no message'} (all of it in {log_path}; "
+                        f"rename {run.folder} to start this run afresh)")
 
 
 VERDICTS = """
