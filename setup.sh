@@ -72,7 +72,6 @@ for folder in "$(dirname "$0")" .; do
     [ -f "$folder/sanity_check.py" ] && break
 done || die "this is not the project's folder; cd to the folder of setup.sh, then start it" 2
 cd -P "$folder"
-PATH=${PATH//"$PWD/.setup/bin:"/} # of a set-up that runs this one
 VENV=("$PWD/.venv/bin/python" "$PWD/.venv/Scripts/python.exe") # the latter on Windows
 mkdir -p .setup/bin data
 trap 'exit 130' INT # pip ends an interrupted installation like a failed one
@@ -95,7 +94,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from zipfile import is_zipfile
 
 SHA256 = {path: digest for digest, path in map(str.split, """
 9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347  tokenizer.model
@@ -123,16 +121,13 @@ if mirror := os.environ.get("MINI_LLAMA_MIRROR", "").rstrip("/"):
 def check(path: str, file: str) -> str:
     """What is wrong with `file` as the official file `path`, or nothing."""
     if path in SHA256:
-        is_official = sha256(Path(file).read_bytes()).hexdigest() == SHA256[path]
-        return "" if is_official else "not the official file"
-    if not is_zipfile(file):  # a zip's table of contents is its end
-        return (f"{os.path.getsize(file) / 1e6:.1f} MB instead of 232 (or llama2.c's 167): "
-                "incomplete, probably an interrupted download")
-    if not os.path.exists("sanity_check.data"):
+        if sha256(Path(file).read_bytes()).hexdigest() != SHA256[path]:
+            return "not the official file"
+    elif not os.path.exists("sanity_check.data"):
         print(f"{path} was not checked, because sanity_check.data is missing")
-        return ""
-    failed = subprocess.run([sys.executable, "sanity_check.py", file]).returncode
-    return "sanity_check.py refuses it, see above" if failed else ""
+    elif subprocess.run([sys.executable, "sanity_check.py", file]).returncode:
+        return "sanity_check.py refuses it, see above"
+    return ""
 
 
 def fetch(source: str, path: str) -> None:
@@ -154,9 +149,10 @@ signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 socket.setdefaulttimeout(5)  # seconds
 sys.stdout.reconfigure(errors="backslashreplace")  # for folders with names in other encodings
 wrong = {path: problem for path in FILES if os.path.isfile(path) and (problem := check(path, path))}
-for source, paths in SOURCES:
+unreachable = set()
+for source, path in ((source, path) for source, paths in SOURCES for path in paths):
     host = urlsplit(source).hostname or source
-    for path in filter(lambda path: not os.path.isfile(path), paths):
+    if host not in unreachable and not os.path.isfile(path):
         print(f"fetching {path} from {host}")
         try:
             fetch(source, path)
@@ -164,7 +160,7 @@ for source, paths in SOURCES:
             print(f"  {error}")
         except (OSError, HTTPException, ValueError) as error:  # the last: no URL
             print(f"  {getattr(error, 'reason', error)}; {host} is not asked again")
-            break
+            unreachable.add(host)
 missing = [path for path in FILES if not os.path.isfile(path)]
 print(f"official files: {len(FILES) - len(wrong) - len(missing)} of {len(FILES)} are here")
 for path, problem in wrong.items():
@@ -179,11 +175,13 @@ sys.exit(bool(wrong or missing) and sys.argv[1] == "true")
 PYTHON
 
 if [ $# -gt 0 ]; then
-    # The command finds `python` also where Python is installed as python3 alone.
-    printf '#!/usr/bin/env bash\nexec %q "$@"\n' "$python" >.setup/new
-    chmod +x .setup/new
-    mv -f .setup/new .setup/bin/python # in one step: another command may be starting it
-    PATH="$PWD/.setup/bin:$(dirname "$python"):$PATH"
+    PATH="$(dirname "$python"):$PATH"
+    if [ "$(command -v python)" != "$python" ]; then # where it is installed as python3 alone
+        printf '#!/usr/bin/env bash\nexec %q "$@"\n' "$python" >.setup/new
+        chmod +x .setup/new
+        mv -f .setup/new .setup/bin/python # in one step: another command may be starting it
+        PATH="$PWD/.setup/bin:$PATH"
+    fi
     exec "$@"
 fi
 printf 'next: bash %q python run_llama.py --option generate\n' "$folder/setup.sh"

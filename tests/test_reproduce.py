@@ -122,7 +122,7 @@ ENDLESS = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path("ended").touch()))
 print("load model\\nLoRA epoch 0: train loss :: 1.653, 12 s", flush=True)
-time.sleep(600)
+time.sleep(30)
 """
 
 

@@ -125,25 +125,19 @@ def test_a_wrong_download_is_never_put_in_place_and_a_wrong_file_left_alone(
     assert (folder / CHECKPOINT).read_bytes() == model
 
 
-def test_a_checkpoint_may_be_incomplete_or_have_nothing_to_be_compared_with(set_up, folder):
+def test_without_sanity_check_data_nothing_is_said_against_the_checkpoint(set_up, folder):
     (folder / "sanity_check.data").unlink()
-    (folder / CHECKPOINT).write_bytes(OFFICIAL[CHECKPOINT])
+    (folder / CHECKPOINT).touch()
     run = set_up()
-    assert "1 of 10 are here" in run.stdout
-    assert f"{CHECKPOINT} was not checked, because sanity_check.data is missing" in run.stdout
-    (folder / CHECKPOINT).write_bytes(b"PK\3\4" + bytes(300_000))
-    run = set_up()
-    assert "0 of 10 are here" in run.stdout
-    assert "0.3 MB instead of 232 (or llama2.c's 167): incomplete, probably an" in run.stdout
+    assert f"{CHECKPOINT} was not checked" in run.stdout and "1 of 10 are here" in run.stdout
 
 
-@pytest.mark.parametrize("name,locale", [(b"caf\xe9", "C.UTF-8"), ("caf\xe9".encode(), "C")])
-def test_names_in_another_encoding_are_no_obstacle(set_up, folder, mirror, name, locale):
+def test_names_in_another_encoding_are_no_obstacle(set_up, folder, mirror):
     try:
-        odd = folder.rename(folder.with_name(os.fsdecode(name)))
+        odd = folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
     except OSError:
         pytest.skip("this file system refuses such names")
-    run = set_up(script=odd / "setup.sh", LC_ALL=locale, PYTHONIOENCODING="ascii",
+    run = set_up(script=odd / "setup.sh", LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii",
                  MINI_LLAMA_MIRROR=shutil.move(mirror, odd / "mirror"))
     assert run.returncode == 0 and run.stderr == "" and "3 of 10 are here" in run.stdout
 
@@ -177,16 +171,15 @@ def tools(tmp_path: Path) -> Path:
     return tools
 
 
-@pytest.mark.parametrize("before", [[], ["bash", "setup.sh"]])
-def test_a_command_gets_its_arguments_the_folder_and_the_environment(
-        set_up, folder, tools, before):
+def test_a_command_gets_its_arguments_the_folder_and_the_environment(set_up, folder, tools):
     """Also where Python is installed as python3 alone, and in a set-up that another one runs."""
     script(tools / "python3", f'exec "{sys.executable}" "$@"')
     script(folder / "job.sh", "python -c 'import os, sys; print(sys.prefix, os.getcwd(), "
                               "sys.argv[1:])' \"$@\"; exit 7")
     # A PyTorch that is imported at once and downloads nothing.
     stub = write(folder.parent / "stub", {"torch/__init__.py": b"", "torch/hub.py": HUB.encode()})
-    run = set_up(*before, "sh", "job.sh", "two words", "--tests", PATH=tools, PYTHONPATH=stub)
+    run = set_up("bash", "setup.sh", "sh", "job.sh", "two words", "--tests",
+                 PATH=tools, PYTHONPATH=stub)
     assert run.stdout.endswith(f"\n{sys.prefix} {folder} ['two words', '--tests']\n"), run.stderr
     assert run.returncode == 7
 
