@@ -7,7 +7,6 @@ shape. Before that, both train for a few steps and have to arrive at the same lo
 predictions. It needs Linux, to read the processor's name and the peak memory of a process.
 """
 
-import argparse
 import os
 import platform
 import re
@@ -25,7 +24,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
@@ -34,12 +32,11 @@ import workloads
 from config import LlamaConfig
 from run_llama import pick_device
 from tokenizer import Tokenizer
-from utils import PROMPT, Parser, positive_int, run_program
+from utils import PROMPT, Parser, positive_int, progress, run_program
 from workloads import JOBS, NEW_TOKENS, OURS, TEXTBOOK, TRAINING, VARIANTS, Batch, Work
 
 SAME = 1e-4  # relative; float32 sums in another order differ by less after a few steps
 STEPS, ROWS = 3, 8  # optimizer steps of the comparison, and rows in each of its batches
-progress = partial(tqdm, leave=False, disable=None)
 
 
 class Result(NamedTuple):
@@ -188,25 +185,17 @@ def report(run: SimpleNamespace, jobs: list[str]) -> None:
         print(row(job, take(job, run), peak), flush=True)
 
 
-def get_args(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
+def main(argv: list[str] | None = None) -> int:
+    """Measure on the CPU, and on the GPU if there is one."""
     parser = Parser(prog="bench.py", description="Measure the project against a textbook version.")
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), metavar="JOB",
                         help=f"any of: {', '.join(JOBS)} (default: all)")
     parser.add_argument("--rounds", type=positive_int, default=5, metavar="N",
                         help="measured, after one that warms up (default: 5)")
     parser.add_argument("--quick", action="store_true", help="a tiny model and short sentences")
-    parser.add_argument("--tokenizer", metavar="FILE", help="(default: the official one)",
-                        default=workloads.official("tokenizer.model"))
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Measure on the CPU, and on the GPU if there is one."""
-    args = get_args(argv)
-    tokenizer = workloads.AnyTokens()
-    if args.tokenizer:
-        tokenizer = Tokenizer(tokenizer_model=str(args.tokenizer))
+    args = parser.parse_args(argv)
+    model_path = workloads.official("tokenizer.model")
+    tokenizer = Tokenizer(None, str(model_path)) if model_path else workloads.AnyTokens()
     sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2} if args.quick else {}
     run = SimpleNamespace(tokenizer=tokenizer, quick=args.quick, rounds=args.rounds,
                           shape=LlamaConfig(vocab_size=tokenizer.n_words, **sizes))
