@@ -147,7 +147,7 @@ def reproduce(runs: list[Run], use_gpu: bool) -> None:
                 shutil.copyfile(run.folder / name, run.plan.home / name)
         else:
             for model in run.folder.glob("*.pt"):
-                model.unlink()
+                model.unlink(missing_ok=True)  # by a second instance of this program
         write_results(run.plan)
 
 

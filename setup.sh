@@ -94,6 +94,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from zipfile import is_zipfile
 
 SHA256 = {path: digest for digest, path in map(str.split, """
 9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347  tokenizer.model
@@ -123,6 +124,9 @@ def check(path: str, file: str) -> str:
     if path in SHA256:
         if sha256(Path(file).read_bytes()).hexdigest() != SHA256[path]:
             return "not the official file"
+    elif not is_zipfile(file):  # a zip's table of contents is at its end
+        return (f"incomplete, probably an interrupted download: {os.path.getsize(file) / 1e6:.1f} "
+                "MB instead of 232 (or llama2.c's 167)")
     elif not os.path.exists("sanity_check.data"):
         print(f"{path} was not checked, because sanity_check.data is missing")
     elif subprocess.run([sys.executable, "sanity_check.py", file]).returncode:

@@ -125,11 +125,15 @@ def test_a_wrong_download_is_never_put_in_place_and_a_wrong_file_left_alone(
     assert (folder / CHECKPOINT).read_bytes() == model
 
 
-def test_without_sanity_check_data_nothing_is_said_against_the_checkpoint(set_up, folder):
+def test_a_checkpoint_may_be_incomplete_or_have_nothing_to_be_compared_with(set_up, folder):
     (folder / "sanity_check.data").unlink()
-    (folder / CHECKPOINT).touch()
+    (folder / CHECKPOINT).write_bytes(OFFICIAL[CHECKPOINT])
     run = set_up()
     assert f"{CHECKPOINT} was not checked" in run.stdout and "1 of 10 are here" in run.stdout
+    (folder / CHECKPOINT).write_bytes(b"PK\3\4" + bytes(300_000))
+    run = set_up()
+    assert "0 of 10 are here" in run.stdout
+    assert f"{CHECKPOINT}: incomplete, probably an interrupted download: 0.3 MB" in run.stdout
 
 
 def test_names_in_another_encoding_are_no_obstacle(set_up, folder, mirror):
