@@ -107,6 +107,7 @@ def run(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, list[str]]]:
         (here / name).write_text(text, encoding="utf-8")
     for module in (grade, prepare_submit):
         monkeypatch.setattr(module, "HERE", here)
+    grade.zero_shot.cache_clear()  # of another test's model
     monkeypatch.chdir(tmp_path)
 
     def run(*argv: str) -> tuple[int, list[str]]:
