@@ -237,7 +237,7 @@ def limit_resources() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Build or check; return 0: nothing wrong, 1: problems, one a line, 2: bad usage or input."""
     parser = utils.Parser(prog="prepare_submit.py", description=__doc__,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
+                          formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", metavar="SURNAME1_SURNAME2|FILE.zip",
                         help="the submission to build, or the zip to check")
     parser.add_argument("--from", dest="source", type=Path, default=Path(), metavar="DIR",

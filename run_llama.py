@@ -395,7 +395,7 @@ def write_stories(
 ) -> None:
     """Continue a text at a temperature for each output file, with one model."""
     tokenizer, path = Tokenizer(None, args.tokenizer), args.pretrained_model_path
-    with torch.random.fork_rng():  # loading draws, too; the story depends only on the seed
+    with torch.random.fork_rng(devices=[]):  # loading draws, too, but a story starts at the seed
         llama = load_model(args, path, tokenizer, lambda: load_pretrained(path)).eval()
     ids = torch.tensor([tokenizer.encode(prefix, bos=True, eos=False)], device=args.device)
     for outfile, temperature in temperatures.items():
