@@ -120,7 +120,8 @@ def judge_parts(hand_in: Path, timeout: float) -> dict[str, str]:
             if importing := IMPORTING.search(errors):  # from now on, that fails at once
                 name, number = importing.groups()
                 (hand_in / name).write_text(
-                    "\n" * (int(number) - 1) + f"raise ImportError({last['message']!r})")
+                    "\n" * (int(number) - 1) + f"raise ImportError({last['message']!r})",
+                    encoding="utf-8")
                 lines = [line for line in lines if line["part"] != last["part"]]
         for line in lines:
             if line["outcome"] == "failed":
