@@ -1,8 +1,8 @@
 """What Mini-Llama computes, in NumPy float64, one line of code for one line of mathematics.
 
 The tests hold the model to this module, and the reference values of the small model in `demo/`
-are made with it. It shares no code with the model. It is written from the formulas, loops over
-positions and heads where the formula has an index, and nothing in it is fast.
+are made with it. It shares no code with the model; it is written from the formulas, and nothing
+in it is fast. Texts of equal length may be stacked in leading dimensions (...).
 
 Weights are a `dict` of arrays under the course's names (`layers.0.attention.compute_query.weight`);
 LayerNorm biases may be absent and are then zero. `args` are a checkpoint's `model_args`.
@@ -18,17 +18,9 @@ DEFAULTS = {
     "max_seq_len": 1024, "layer_norm_eps": 1e-5, "multiple_of": 32, "hidden_dim": None,
     "causal": False,
 }
-LLAMA2C_NAMES = {
-    "attention.wq": "attention.compute_query",
-    "attention.wk": "attention.compute_key",
-    "attention.wv": "attention.compute_value",
-    "attention.wo": "attention.compute_output",
-}
-
+LLAMA2C_NAMES = {f"attention.w{name[0]}": f"attention.compute_{name}"
+                 for name in ("query", "key", "value", "output")}
 Weights = dict[str, np.ndarray]
-
-
-# The model, from the smallest formula to the largest
 
 
 def complete(args: dict) -> dict:
@@ -48,16 +40,16 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) 
 
 
 def rotate(x: np.ndarray, theta: float = 10000.0) -> np.ndarray:
-    """RoPE (Su 2021, eq. 15) on x (seqlen, head_dim).
+    """RoPE (Su 2021, eq. 15) on x (..., seqlen, head_dim).
 
     Pair i of position p, read as the complex number x[2i] + j x[2i+1], is multiplied by
     exp(j p theta^(-2i/head_dim)).
     """
-    seqlen, head_dim = x.shape
+    *_, seqlen, head_dim = x.shape
     frequency = theta ** (-np.arange(0, head_dim, 2) / head_dim)
     angle = np.outer(np.arange(seqlen), frequency)
-    pairs = (x[:, 0::2] + 1j * x[:, 1::2]) * np.exp(1j * angle)
-    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(seqlen, head_dim)
+    pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * np.exp(1j * angle)
+    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -67,24 +59,23 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 
 def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool = False) -> np.ndarray:
-    """softmax(q k^T / sqrt(head_dim)) v, for one head: (seqlen, head_dim) each (Vaswani 2017)."""
-    scores = q @ k.T / np.sqrt(q.shape[-1])
+    """softmax(q k^T / sqrt(head_dim)) v, for one head: (..., seqlen, head_dim) each (Vaswani)."""
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
     if causal:
-        scores[np.triu_indices_from(scores, 1)] = -np.inf
+        scores = np.where(np.tri(q.shape[-2], dtype=bool), scores, -np.inf)
     return softmax(scores) @ v
 
 
 def attention(weights: Weights, name: str, args: dict, x: np.ndarray) -> np.ndarray:
-    """Attention of one text x (seqlen, dim). Head h reads key/value head h // group (GQA)."""
+    """Attention of x (..., seqlen, dim). Head h reads key/value head h // group (GQA)."""
     head_dim = args["dim"] // args["n_heads"]
     group = args["n_heads"] // args["n_kv_heads"]
     query, key, value = (x @ weights[f"{name}.compute_{part}.weight"].T
                          for part in ("query", "key", "value"))
     heads = []
     for h in range(args["n_heads"]):
-        own = slice(h * head_dim, (h + 1) * head_dim)
-        shared = slice(h // group * head_dim, (h // group + 1) * head_dim)
-        heads.append(attend(rotate(query[:, own]), rotate(key[:, shared]), value[:, shared],
+        own, shared = (slice(i * head_dim, (i + 1) * head_dim) for i in (h, h // group))
+        heads.append(attend(rotate(query[..., own]), rotate(key[..., shared]), value[..., shared],
                             args["causal"]))
     return np.concatenate(heads, -1) @ weights[f"{name}.compute_output.weight"].T
 
@@ -96,33 +87,26 @@ def feed_forward(weights: Weights, name: str, x: np.ndarray) -> np.ndarray:
     return (gate / (1 + np.exp(-gate)) * (x @ w3.T)) @ w2.T
 
 
-def hidden_states(weights: Weights, args: dict, tokens: list[int]) -> np.ndarray:
-    """Hidden states (seqlen, dim) of one text after the final norm. Every layer is pre-norm."""
-    def norm(name: str, x: np.ndarray) -> np.ndarray:
-        scale = weights[f"{name}.weight"]
-        bias = weights.get(f"{name}.bias", np.zeros_like(scale))
-        return layer_norm(x, scale, bias, args["layer_norm_eps"])
+def forward(weights: Weights, args: dict, tokens) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (..., seqlen, vocab_size) and hidden states (..., seqlen, dim) of tokens.
 
-    h = weights["tok_embeddings.weight"][tokens]
+    Every layer is pre-norm; hidden states are those after the final norm; the output layer is the
+    transposed embedding. Padding is read like any other token.
+    """
+    args = complete(args)
+    weights = {name: np.asarray(w, np.float64) for name, w in weights.items()}
+
+    def norm(name: str, x: np.ndarray) -> np.ndarray:
+        bias = weights.get(f"{name}.bias", 0.0)
+        return layer_norm(x, weights[f"{name}.weight"], bias, args["layer_norm_eps"])
+
+    h = weights["tok_embeddings.weight"][np.asarray(tokens)]
     for i in range(args["n_layers"]):
         layer = f"layers.{i}"
         h = h + attention(weights, f"{layer}.attention", args, norm(f"{layer}.attention_norm", h))
         h = h + feed_forward(weights, f"{layer}.feed_forward", norm(f"{layer}.ffn_norm", h))
-    return norm("norm", h)
-
-
-def forward(weights: Weights, args: dict, tokens) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (bs, seqlen, vocab_size) and hidden states (bs, seqlen, dim) of tokens (bs, seqlen).
-
-    The output layer is the transposed embedding. Padding is read like any other token.
-    """
-    args = complete(args)
-    weights = {name: np.asarray(w, np.float64) for name, w in weights.items()}
-    hidden = np.stack([hidden_states(weights, args, list(row)) for row in np.asarray(tokens)])
+    hidden = norm("norm", h)
     return hidden @ weights["tok_embeddings.weight"].T, hidden
-
-
-# What is read off the logits
 
 
 def next_token_distribution(logits: np.ndarray, temperature: float, epsilon: float) -> np.ndarray:
@@ -143,8 +127,8 @@ def greedy_continuation(weights: Weights, args: dict, tokens: list[int], count: 
     """The `count` tokens that follow, each the most likely one after the last max_seq_len."""
     args, text = complete(args), list(tokens)
     for _ in range(count):
-        logits, _ = forward(weights, args, [text[-args["max_seq_len"]:]])
-        text.append(int(np.argmax(logits[0, -1])))
+        logits, _ = forward(weights, args, text[-args["max_seq_len"]:])
+        text.append(int(np.argmax(logits[-1])))
     return text[len(tokens):]
 
 
@@ -156,9 +140,6 @@ def zero_shot_scores(weights: Weights, args: dict, tokens, labels: list[list[int
     logits, _ = forward(weights, args, tokens)
     log_p = np.log(softmax(logits[:, -1]))
     return np.stack([log_p[:, label].sum(-1) for label in labels], -1)
-
-
-# Checkpoints
 
 
 def course_name(name: str) -> str:
@@ -192,9 +173,6 @@ def save_checkpoint(path: str | Path, weights: Weights, args: dict, llama2c: boo
     return Path(path)
 
 
-# Seeded weights
-
-
 def shapes(args: dict, biases: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a model; LayerNorm biases only where asked for."""
     args = complete(args)
@@ -204,8 +182,7 @@ def shapes(args: dict, biases: bool = False) -> dict[str, tuple[int, ...]]:
         "attention.compute_query": (dim, dim), "attention.compute_key": (kv_dim, dim),
         "attention.compute_value": (kv_dim, dim), "attention.compute_output": (dim, dim),
         "feed_forward.w1": (width, dim), "feed_forward.w2": (dim, width),
-        "feed_forward.w3": (width, dim), "attention_norm": (dim,), "ffn_norm": (dim,),
-    }
+        "feed_forward.w3": (width, dim), "attention_norm": (dim,), "ffn_norm": (dim,)}
     table = {"tok_embeddings.weight": (args["vocab_size"], dim), "norm.weight": (dim,)}
     table |= {f"layers.{i}.{name}.weight": shape
               for i in range(args["n_layers"]) for name, shape in layer.items()}
