@@ -13,26 +13,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-ROOT, ASSIGNMENT = TESTS.parent, TESTS / "assignment"
+ROOT, ASSIGNMENT, SOLUTION = TESTS.parent, TESTS / "assignment", TESTS / "solutions"
 sys.path += [path for path in (str(TESTS), str(ROOT)) if path not in sys.path]
 
 from assignment.judge import FIVE, PARTS  # noqa: E402
 from mistakes import MISTAKES, OTHER_READINGS  # noqa: E402
 
-SUPPORT = ("run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check")
 WHOLE = "the whole model"
+ALL_MISTAKES = [(part, *mistake) for part in MISTAKES for mistake in MISTAKES[part]]
 
 
 def hand_in(folder: Path, changes: dict[str, Sequence[str]]) -> Path:
-    """Write the solution in tests/solutions/ with texts of its files exchanged: old, new, …"""
+    """Write the other solution with texts of its files exchanged: old, new, …"""
     for name in FIVE:
-        text = (TESTS / "solutions" / f"{name}.py").read_text(encoding="utf-8")
+        text = (SOLUTION / f"{name}.py").read_text(encoding="utf-8")
         texts = changes.get(f"{name}.py", ())
         for old, new in zip(texts[::2], texts[1::2], strict=True):
             assert text.count(old) == 1, f"{name}.py has {text.count(old)} times: {old}"
@@ -41,7 +41,7 @@ def hand_in(folder: Path, changes: dict[str, Sequence[str]]) -> Path:
     return folder
 
 
-def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
+def judge(folder: Path, ignored: Sequence[str] = ()) -> list[dict[str, str]]:
     """Run the tests of the assignment on five files in this process; return what fails.
 
     A process for each would spend its time importing PyTorch.
@@ -67,8 +67,8 @@ def judge(folder: Path, ignored: Iterable[str] = ()) -> list[dict[str, str]]:
 
 def failures(report: Path) -> list[dict[str, str]]:
     """Read the lines of the tests that did not pass; each test has started and ended, in order."""
-    parts, *lines = map(json.loads, report.read_text(encoding="utf-8").splitlines())
-    assert parts == {"parts": PARTS} and lines
+    first, *lines = map(json.loads, report.read_text(encoding="utf-8").splitlines())
+    assert first == {"parts": PARTS} and lines
     for started, ended in zip(lines[::2], lines[1::2], strict=True):
         assert started == {"part": ended["part"], "test": ended["test"], "outcome": "started"}
     order = [PARTS.index(line["part"]) for line in lines]
@@ -79,9 +79,9 @@ def failures(report: Path) -> list[dict[str, str]]:
 def caught(folder: Path, part: str, texts: Sequence[str]) -> list[dict[str, str]]:
     """Change the file of a part, and return what fails."""
     file = part.split()[0]
-    tests = {f"test_{name}.py" for name in (*FIVE, "whole")}
     # optimizer.py imports none of the others, and none of them imports it.
-    ignored = tests - {"test_optimizer.py"} if file == "optimizer.py" else {"test_optimizer.py"}
+    ignored = [f"test_{name}.py" for name in (*FIVE, "whole")
+               if (name == "optimizer") != (file == "optimizer.py")]
     return judge(hand_in(folder, {file: texts}), ignored)
 
 
@@ -92,75 +92,49 @@ def test_correct_solutions_pass(tmp_path, changes):
 
 
 @pytest.mark.parametrize("part, texts", [
-    pytest.param(part, texts, id=f"{part}: {what}")
-    for part, mistakes in MISTAKES.items() for what, *texts in mistakes])
+    pytest.param(part, texts, id=f"{part}: {what}") for part, what, *texts in ALL_MISTAKES])
 def test_a_mistake_is_blamed_on_its_part_alone(tmp_path, part, texts):
     found = {line["part"]: line["message"] for line in caught(tmp_path, part, texts)}
     assert found.keys() - {WHOLE} == {part}, found
     assert "\n" not in found[part] and len(found[part]) < 400
 
 
-# The report: imports that fail, parts that are not there, and where a student has to look
+def test_report_for_grade_where_code_is_missing_cannot_be_imported_or_is_not_written(tmp_path):
+    """The tests need no other of our modules than three, and name the student's lines."""
+    def place(file: str, text: str) -> str:
+        before, found, _ = (tmp_path / file).read_text(encoding="utf-8").partition(text)
+        assert found
+        return f"{file}, line {before.count(chr(10)) + 1}"
 
-
-def messages(lines: list[dict[str, str]]) -> dict[str, set[str]]:
-    """Messages by file, without those about the whole."""
-    said = {}
-    for line in lines:
-        if line["part"] != WHOLE:
-            said.setdefault(line["part"].split()[0], set()).add(line["message"])
-    return said
-
-
-def place(folder: Path, file: str, text: str) -> str:
-    before, found, _ = (folder / file).read_text(encoding="utf-8").partition(text)
-    assert found
-    return f"{file}, line {before.count(chr(10)) + 1}"
-
-
-def test_a_module_that_cannot_be_imported_is_to_blame_and_no_other(tmp_path):
-    lines = judge(hand_in(tmp_path, {"llama.py": ["class LlamaLayer(", "class LlamaLayer !("],
-                                     "rope.py": ["import torch\n", "import nowhere, torch\n"]}))
-    error = f"SyntaxError: invalid syntax ({place(tmp_path, 'llama.py', 'LlamaLayer !(')})"
-    assert messages(lines) == {
-        "rope.py": {"rope.py cannot be imported: ModuleNotFoundError: No module named 'nowhere' "
-                    f"({place(tmp_path, 'rope.py', 'nowhere')})"},
-        "llama.py": {f"llama.py cannot be imported: {error}"},
-        "classifier.py": {
-            f"classifier.py cannot be imported: because llama.py cannot be: {error}"}}
-
-
-def test_report_of_the_command_line_for_a_folder_of_its_own(tmp_path):
-    """As grade.py calls it: one module missing, one that fails, and a function to be written."""
     hand_in(tmp_path, {
-        "llama.py": ["return F.silu(self.w1(x)) * self.w3(x)", "raise NotImplementedError"],
-        "lora.py": ["NAMES = ", "NAMES = 1 / 0, "],
-        "rope.py": ["return query_out, key_out", "pass"]})
-    for name in SUPPORT:
-        shutil.copy(ROOT / f"{name}.py", tmp_path)
+        "rope.py": ["import torch\n", "import nowhere, torch\n"],
+        "llama.py": ["class LlamaLayer(", "class LlamaLayer !("],
+        "lora.py": ["return lora, total", "raise NotImplementedError; 0", "return [p", "[p"]})
     (tmp_path / "optimizer.py").unlink()
+    for name in ("base_llama", "config", "tokenizer"):
+        shutil.copy(ROOT / f"{name}.py", tmp_path)
     shutil.copytree(ASSIGNMENT, tmp_path / "assignment",
                     ignore=shutil.ignore_patterns("__pycache__"))
-    without = "llama.py load_pretrained"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", ".", "-c",
-         os.devnull, "assignment", "--report", "report.jsonl", f"--without={without}"],
+         os.devnull, "assignment", "--report", "report.jsonl", f"--without={WHOLE}"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": "", "PYTEST_ADDOPTS": ""},
         capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
-    report = tmp_path / "report.jsonl"
-    assert report.read_text(encoding="utf-8").count(without) == 1  # among all parts, in line 1
-    assert messages(failures(report)) == {
-        "rope.py": {"TypeError: 'NoneType' object is not iterable (in the test, which uses the "
-                    "result)"},
-        "llama.py": {f"not implemented yet ({place(tmp_path, 'llama.py', 'NotImplemented')})"},
-        "optimizer.py": {"optimizer.py cannot be imported: there is no optimizer.py"},
-        "lora.py": {"lora.py cannot be imported: ZeroDivisionError: division by zero "
-                    f"({place(tmp_path, 'lora.py', '1 / 0')})"}}
+    lines = failures(tmp_path / "report.jsonl")
+    syntax = f"cannot be imported: SyntaxError: invalid syntax ({place('llama.py', 'Layer !(')})"
+    assert {(line["part"].split(".")[0], line["message"]) for line in lines} == {
+        ("rope", "rope.py cannot be imported: ModuleNotFoundError: No module named 'nowhere' "
+                 f"({place('rope.py', 'nowhere')})"),
+        ("llama", f"llama.py {syntax}"), ("classifier", f"classifier.py {syntax}"),
+        ("optimizer", "optimizer.py cannot be imported: there is no optimizer.py"),
+        ("lora", f"not implemented yet ({place('lora.py', 'NotImplemented')})"),
+        ("lora", "TypeError: 'NoneType' object is not iterable (in the test, which uses the "
+                 "result)")}
 
 
 if __name__ == "__main__":
-    for part, what, *texts in ((key, *mistake) for key in MISTAKES for mistake in MISTAKES[key]):
+    for part, what, *texts in ALL_MISTAKES:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             lines = [line for line in caught(Path(folder), part, texts) if line["part"] == part]
         catchers = ", ".join(line["test"].partition("::")[2] for line in lines)

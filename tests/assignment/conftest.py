@@ -21,8 +21,6 @@ def part_of(item: pytest.Item) -> str | None:
     return getattr(getattr(item, "function", None), "part", None)
 
 
-# ------------------------------------------------------------------------------------- the report
-
 def report(config: pytest.Config, **line: object) -> None:
     """Append a line at once, so that it is there whatever the code under test does next."""
     if path := config.getoption("--report", None):
@@ -54,8 +52,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
         item.outcome = {"outcome": result.outcome, "message": explain(call.excinfo.value)}
 
 
-# ------------------------------------------------------------------------------------ the modules
-
 def student_module(name: str):
     @pytest.fixture(scope="session", name=name)
     def module():
@@ -69,16 +65,9 @@ def student_module(name: str):
 rope, llama, optimizer, lora, classifier = map(student_module, FIVE)
 
 
-# ------------------------------------------------------------------------------------- what it uses
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Small matrices are slower on many threads, and sums come out the same everywhere on one."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(autouse=True)
-def random_numbers() -> None:
+def same_numbers_everywhere() -> None:
+    torch.set_num_threads(1)  # which is also faster for small matrices
     torch.default_generator.manual_seed(0)  # torch.manual_seed looks for GPUs, which takes longer
     np.random.seed(0)
 

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,6 @@ SMALL = {"vocab_size": 61, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads":
 
 def part(name: str) -> Callable:
     """Mark a test as one of this part."""
-    assert name in PARTS
-
     def mark(test: Callable) -> Callable:
         test.part = name
         return test
@@ -64,7 +63,7 @@ def seeded(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 class Stub(nn.Module):
-    """A module with a given forward, whatever it is constructed and called with beside that."""
+    """A module with a given forward, whatever else it is constructed and called with."""
 
     def __init__(self, *args: Any, compute: Callable = torch.sin, **kwargs: Any) -> None:
         super().__init__()
@@ -76,7 +75,6 @@ class Stub(nn.Module):
 
 def equal(what: str, found: Any, expected: Any) -> None:
     """Fail unless two values are the same; of lists, with what is missing or too many."""
-    __tracebackhide__ = True
     if found != expected:
         if isinstance(expected, list):
             missing, extra = Counter(expected) - Counter(found), Counter(found) - Counter(expected)
@@ -89,44 +87,35 @@ def equal(what: str, found: Any, expected: Any) -> None:
 def compare(what: str, found: Any, expected: Any, atol: float = 2e-5, rtol: float = 2e-4,
             known: dict[str, Any] | None = None) -> None:
     """Fail unless arrays agree: with the worst position, and the known mistake that was made."""
-    __tracebackhide__ = True
-    found, expected = to_array(found, what), to_array(expected, what)
+    if found is None or isinstance(found, (str, nn.Module)):
+        raise AssertionError(f"{what}: expected numbers, found {type(found).__name__}.")
+    found, expected = array(found), array(expected)
     if found.shape != expected.shape:
         raise AssertionError(f"{what}: expected the shape {expected.shape}, found {found.shape}.")
-    with np.errstate(invalid="ignore"):
-        excess = np.abs(found - expected) - atol - rtol * np.abs(expected)
-    excess = np.nan_to_num(excess, nan=np.inf)
-    if (excess <= 0).all():
+    if np.allclose(found, expected, rtol, atol):
         return
-    worst = np.unravel_index(excess.argmax(), excess.shape)
+    excess = np.abs(found - expected) - atol - rtol * np.abs(expected)
+    worst = np.unravel_index(np.nan_to_num(excess, nan=np.inf).argmax(), excess.shape)
     where = f" at {[int(i) for i in worst]}" if worst else ""
     message = f"{what}: expected {expected[worst]:.5g}, found {found[worst]:.5g}{where}."
-    known = {name: to_array(value, name) for name, value in (known or {}).items()}
-    matches = [name for name, value in known.items()
-               if value.shape == found.shape and np.allclose(found, value, rtol, atol)]
+    matches = [name for name, value in (known or {}).items() if found.shape == array(value).shape
+               and np.allclose(found, array(value), rtol, atol)]
     raise AssertionError(message + (f" This matches {matches[0]}." if matches else ""))
 
 
-def to_array(value: Any, what: str) -> np.ndarray:
+def array(value: Any) -> np.ndarray:
+    """A tensor, an array or numbers as an array in float64."""
     if isinstance(value, torch.Tensor):
         value = value.detach().double().numpy()
-    if value is None or isinstance(value, (str, nn.Module)):
-        raise AssertionError(f"{what}: expected numbers, found {type(value).__name__}.")
     return np.asarray(value, np.float64)
 
 
-# What a failure says
-
-
-def in_the_five(error: BaseException) -> list[tuple[str, int]]:
-    """File names and lines of a traceback, outermost first, in what students write."""
-    frames, traceback = [], error.__traceback__
-    while traceback:
-        frames.append((Path(traceback.tb_frame.f_code.co_filename), traceback.tb_lineno))
-        traceback = traceback.tb_next
-    if isinstance(error, SyntaxError) and error.filename:
-        frames.append((Path(error.filename), error.lineno or 0))
-    return [(path.name, line) for path, line in frames if path.stem in FIVE]
+def in_the_five(error: BaseException) -> list[str]:
+    """Files and lines of a traceback, outermost first, in what students write."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno))
+    return [f"{Path(file).name}, line {line}" for file, line in frames if Path(file).stem in FIVE]
 
 
 def explain(error: BaseException) -> str:
@@ -136,7 +125,7 @@ def explain(error: BaseException) -> str:
         return str(error).split("\nassert ")[0]
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     text = re.sub(r" \((/|[A-Z]:).*?\)$", "", text)  # an ImportError's path
-    where = "{}, line {}".format(*frames[-1]) if frames else "in the test, which uses the result"
+    where = frames[-1] if frames else "in the test, which uses the result"
     if isinstance(error, NotImplementedError):
         return f"not implemented yet ({where})"
     return f"{type(error).__name__}: {text:.300}".rstrip(": ") + f" ({where})"
@@ -146,10 +135,7 @@ class CannotImport(Exception):
     """A student's module does not exist or fails while it is imported."""
 
     def __init__(self, name: str, error: BaseException) -> None:
-        culprit = ([f"{name}.py", *(file for file, _ in in_the_five(error))])[-1]
-        because = "" if culprit == f"{name}.py" else f"because {culprit} cannot be: "
+        because = explain(error)
         if isinstance(error, ModuleNotFoundError) and error.name in FIVE:
-            because, error = "", f"there is no {error.name}.py"
-        else:
-            error = explain(error)
-        super().__init__(f"{name}.py cannot be imported: {because}{error}")
+            because = f"there is no {error.name}.py"
+        super().__init__(f"{name}.py cannot be imported: {because}")
