@@ -12,6 +12,7 @@ from config import LlamaConfig
 from .judge import SMALL, compare, part, replace
 
 IDS = torch.tensor([[1, 5, 9, 60, 2], [1, 7, 3, 3, 3], [1, 33, 34, 35, 3]])  # 3 is padding
+UNPADDED = range(3), (IDS != 3).sum(1) - 1  # the last position of each text
 NAMES = {"bad": [7], "so so": [4, 11, 7], "great": [50, 59], "good good": [9, 9]}
 
 
@@ -30,7 +31,6 @@ class StubLlama(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.config = self.params = LlamaConfig(**SMALL)
-        self.vocab_size, self.n_layers = 61, 2
         self.tok_embeddings = nn.Embedding(61, 24)
         self.output = nn.Linear(24, 61, bias=False)
 
@@ -42,21 +42,18 @@ class StubLlama(nn.Module):
 @pytest.fixture
 def make(classifier, monkeypatch):
     """A classifier of this name, around the stub."""
-    def make(name: str, *args, trained: bool = True, **settings: object) -> nn.Module:
+    def make(name: str, *args, trained: bool = True, option: str = "finetune") -> nn.Module:
         replace(monkeypatch, "llama", "load_pretrained",
                 lambda *args, **kwargs: StubLlama().requires_grad_(trained))
-        config = SimpleNamespace(pretrained_model_path="model.pt", **settings)
-        return getattr(classifier, name)(config, *args)
+        return getattr(classifier, name)(SimpleNamespace(
+            pretrained_model_path="model.pt", num_labels=4, hidden_dropout_prob=0.5,
+            option=option), *args)
     return make
 
 
-ZERO_SHOT = "classifier.py LlamaZeroShotClassifier"
-EMBEDDING = "classifier.py LlamaEmbeddingClassifier"
-
-
-@part(ZERO_SHOT)
+@part("classifier.py LlamaZeroShotClassifier")
 def test_scores_are_sums_of_log_probabilities_after_the_last_position(make):
-    model = make("LlamaZeroShotClassifier", StubTokenizer(), list(NAMES), num_labels=4).eval()
+    model = make("LlamaZeroShotClassifier", StubTokenizer(), list(NAMES)).eval()
     logits, _ = model.llama(IDS, targets=IDS)
     log_p = logits.log_softmax(-1)
 
@@ -64,57 +61,40 @@ def test_scores_are_sums_of_log_probabilities_after_the_last_position(make):
         return torch.stack([score(table[:, ids]) for ids in NAMES.values()], -1)
 
     last = log_p[:, -1]
-    each_own = torch.stack([log_p[range(3), (IDS != 3).sum(1) - 1][:, ids].sum(-1)
-                            for ids in NAMES.values()], -1)
     compare("Scores of LlamaZeroShotClassifier", model(IDS), scores(last), known={
         "the first token of each name alone": scores(last, lambda taken: taken[:, 0]),
-        "the last token of each name alone": scores(last, lambda taken: taken[:, -1]),
         "the mean over the tokens of a name": scores(last, lambda taken: taken.mean(-1)),
         "the first position": scores(log_p[:, 0]),
-        "the last position before the padding": each_own,
+        "the last position before the padding": scores(log_p[UNPADDED]),
         "logits without log-softmax": scores(logits[:, -1]),
-        "probabilities without a logarithm": scores(last.exp()),
-        "each token of a name counted once": torch.stack(
-            [last[:, list(set(ids))].sum(-1) for ids in NAMES.values()], -1)})
-
-
-@part(ZERO_SHOT)
-def test_the_language_model_is_frozen(make):
-    model = make("LlamaZeroShotClassifier", StubTokenizer(), list(NAMES), num_labels=4)
+        "probabilities without a logarithm": scores(last.exp())})
     assert not any(p.requires_grad for p in model.llama.parameters()), (
         "LlamaZeroShotClassifier: expected a frozen Llama, found parameters that ask for a "
         "gradient.")
 
 
-def embedding(make, option: str = "finetune", trained: bool = True) -> nn.Module:
-    return make("LlamaEmbeddingClassifier", num_labels=5, hidden_dropout_prob=0.5, option=option,
-                trained=trained)
+embedding = part("classifier.py LlamaEmbeddingClassifier")
 
 
-@part(EMBEDDING)
+@embedding
 def test_log_probabilities_of_the_last_position(make):
-    model = embedding(make).eval()
+    model = make("LlamaEmbeddingClassifier").eval()
     _, hidden = model.llama(IDS)
-    head = model.classifier_head
     known = {"the first position": hidden[:, 0], "the mean over the positions": hidden.mean(1),
-             "the largest value of all positions": hidden.amax(1),
-             "the last position before the padding": hidden[range(3), (IDS != 3).sum(1) - 1]}
-    known = {name: F.log_softmax(head(pooled), -1) for name, pooled in known.items()}
-    logits = head(hidden[:, -1])
+             "the last position before the padding": hidden[UNPADDED]}
+    logits = model.classifier_head(hidden[:, -1])
     compare("Log-probabilities of LlamaEmbeddingClassifier, in evaluation", model(IDS),
-            F.log_softmax(logits, -1), known=known | {
-                "logits without log-softmax": logits, "softmax without a logarithm":
-                    logits.softmax(-1), "a softmax over the rows of the batch":
-                    logits.log_softmax(0)})
+            logits.log_softmax(-1), known={
+                **{name: model.classifier_head(x).log_softmax(-1) for name, x in known.items()},
+                "logits without log-softmax": logits,
+                "softmax without a logarithm": logits.softmax(-1)})
 
 
-@part(EMBEDDING)
+@embedding
 def test_dropout_before_the_head_in_training(make):
-    """Where the head is the identity, the scores are those of the dropped hidden states."""
-    model, ids = embedding(make).train(), IDS.repeat(40, 1)
-    seen = []
+    model, seen = make("LlamaEmbeddingClassifier").train(), []
     model.classifier_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(ids)
+    model(IDS.repeat(40, 1))
     assert seen, "LlamaEmbeddingClassifier: expected forward to call classifier_head, it does not."
     dropped = (seen[0] == 0).float().mean().item()
     assert abs(dropped - 0.5) < 0.05, (
@@ -122,16 +102,15 @@ def test_dropout_before_the_head_in_training(make):
         f"the numbers to be dropped, found {dropped:.0%}.")
 
 
-@part(EMBEDDING)
+@embedding
 @pytest.mark.parametrize("option, loaded, trained", [
     ("pretrain", True, False), ("finetune", False, True)])
 def test_option_decides_what_is_trained(make, option, loaded, trained):
-    model = embedding(make, option, loaded)
-    F.nll_loss(model(IDS), torch.tensor([4, 0, 2])).backward()
+    model = make("LlamaEmbeddingClassifier", option=option, trained=loaded)
+    F.nll_loss(model(IDS), torch.tensor([3, 0, 2])).backward()
     for name, parameter in model.named_parameters():
         wanted = trained or name.startswith("classifier_head")
-        found = parameter.requires_grad
         reached = parameter.grad is not None or "output" in name  # which has no part in the loss
-        assert found == wanted and (not wanted or reached), (
+        assert parameter.requires_grad == wanted and (not wanted or reached), (
             f"LlamaEmbeddingClassifier with option {option!r}: expected {name} "
             f"{'to be trained' if wanted else 'to be frozen'}, found the opposite.")

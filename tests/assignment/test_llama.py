@@ -1,5 +1,7 @@
 """llama.py part by part, each with reference code in the place of the parts before it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torch.nn import functional as F
 from config import LlamaConfig
 
 from . import reference
-from .judge import SMALL, Stub, compare, equal, part, replace, seeded
+from .judge import SMALL, Stub, array, compare, equal, part, replace, seeded
+from .test_rope import rotated
 
 
 def config(**changed: object) -> LlamaConfig:
@@ -18,8 +21,7 @@ def config(**changed: object) -> LlamaConfig:
 
 def arrays(module: nn.Module, prefix: str) -> reference.Weights:
     """The parameters of a module under the names that the reference knows."""
-    return {f"{prefix}.{name}": p.detach().double().numpy()
-            for name, p in module.named_parameters()}
+    return {f"{prefix}.{name}": array(p) for name, p in module.named_parameters()}
 
 
 def check_dropout(what: str, dropped: torch.Tensor, whole: torch.Tensor, rate: float) -> None:
@@ -33,20 +35,16 @@ def check_dropout(what: str, dropped: torch.Tensor, whole: torch.Tensor, rate: f
             whole[kept] / (1 - rate), known={"no scaling by 1 / (1 - dropout)": whole[kept]})
 
 
-# LayerNorm
-
-
 def fraction(x: np.ndarray, ddof: int = 0, inside: float = 1e-3, outside: float = 0.0):
     deviation = np.sqrt(x.var(-1, keepdims=True, ddof=ddof) + inside) + outside
     return (x - x.mean(-1, keepdims=True)) / deviation
 
 
 @part("llama.py LayerNorm")
-@pytest.mark.parametrize("spread", [3.0, 0.05])
-def test_layer_norm(llama, spread):
-    norm, x = llama.LayerNorm(7, 1e-3), 2 + spread * seeded(2, 3, 7)
+def test_layer_norm(llama):
+    norm, x = llama.LayerNorm(7, 1e-3), 2 + 0.05 * seeded(2, 3, 7)
     norm.weight.data, norm.bias.data = seeded(2, 7)
-    weight, bias, x64 = (a.double().numpy() for a in (norm.weight.data, norm.bias.data, x))
+    weight, bias, x64 = array(norm.weight), array(norm.bias), array(x)
     right, var = fraction(x64), x64.var(-1, keepdims=True) + 1e-3
     known = {"the sample variance (divide by n, not by n - 1)": fraction(x64, ddof=1),
              "epsilon added outside of the square root": fraction(x64, 0, 0.0, 1e-3),
@@ -64,34 +62,27 @@ def test_layer_norm(llama, spread):
 def test_layer_norm_of_half_precision_is_computed_in_float32(llama):
     """Whatever its result's dtype; the squares of these numbers are beyond float16."""
     x = (seeded(3, 8) * 500).half()
-    expected = reference.layer_norm(x.double().numpy(), 1.0, 0.0, 1e-6)
+    expected = reference.layer_norm(array(x), 1.0, 0.0, 1e-6)
     compare("LayerNorm of float16", llama.LayerNorm(8)(x), expected, atol=2e-3)
-
-
-# Attention
 
 
 @part("llama.py Attention scores")
 def test_scores(llama):
     attention = llama.Attention(config(dropout=0.25)).eval()
     query, key, value = seeded(3, 2, 4, 5, 6)
-    found = attention.compute_query_key_value_scores(query, key, value)
+    q, k, v = array(query), array(key), array(value)
 
-    def every_head(attend) -> np.ndarray:
-        return np.stack([[attend(*(t[row, head].double().numpy() for t in (query, key, value)))
-                          for head in range(4)] for row in range(2)])
+    def scaled(factor: float) -> np.ndarray:
+        return reference.attend(q * factor, k, v)
 
-    def scaled(factor: float):
-        return every_head(lambda q, k, v: reference.attend(q * factor, k, v))
-
-    compare("Attention.compute_query_key_value_scores, in evaluation", found,
-            every_head(reference.attend), known={
-                "a causal mask": every_head(lambda q, k, v: reference.attend(q, k, v, True)),
+    compare("Attention.compute_query_key_value_scores, in evaluation",
+            attention.compute_query_key_value_scores(query, key, value), scaled(1.0), known={
+                "a causal mask": reference.attend(q, k, v, causal=True),
                 "a missing division by sqrt(head_dim)": scaled(6 ** 0.5),
                 "a missing square root of head_dim": scaled(6 ** -0.5),
                 "division by the root of the model's width": scaled((6 / 24) ** 0.5),
-                "a softmax over the queries": every_head(
-                    lambda q, k, v: reference.softmax(k @ q.T / 6 ** 0.5).T @ v)})
+                "a softmax over the queries":
+                    (query @ key.mT / 6 ** 0.5).softmax(-2) @ value})
 
 
 @part("llama.py Attention scores")
@@ -101,60 +92,38 @@ def test_scores_drop_attention_weights_in_training(llama):
     query, key = seeded(2, 50, 4, 6, 6)
     value = torch.eye(6).expand(50, 4, 6, 6)
     check_dropout("Attention weights", attention.compute_query_key_value_scores(query, key, value),
-                  (query @ key.transpose(-2, -1) / 6 ** 0.5).softmax(-1), 0.25)
-
-
-def reference_rotation(query, key, *args, **kwargs):
-    def rotated(x):
-        heads = x.detach().double().numpy().transpose(0, 2, 1, 3)
-        turned = np.array([[reference.rotate(head) for head in row] for row in heads])
-        return torch.tensor(turned.transpose(0, 2, 1, 3)).type_as(x)
-    return rotated(query), rotated(key)
-
-
-def make_attention(llama, monkeypatch, **changed: object) -> nn.Module:
-    """The student's attention, with reference rotary embeddings and reference scores."""
-    def scores(query, key, value):
-        equal("The shapes that Attention.forward gives to compute_query_key_value_scores",
-              [tuple(t.shape) for t in (query, key, value)], [(2, 4, 5, 6)] * 3)
-        return (query @ key.transpose(-2, -1) / 6 ** 0.5).softmax(-1) @ value
-
-    replace(monkeypatch, "rope", "apply_rotary_emb", reference_rotation)
-    attention = llama.Attention(config(**changed))
-    attention.compute_query_key_value_scores = scores
-    return attention
+                  (query @ key.mT / 6 ** 0.5).softmax(-1), 0.25)
 
 
 @part("llama.py Attention")
-@pytest.mark.parametrize("n_kv_heads", [4, None, 2, 1])
+@pytest.mark.parametrize("n_kv_heads", [None, 2, 1])
 def test_attention(llama, monkeypatch, n_kv_heads):
-    attention = make_attention(llama, monkeypatch, n_kv_heads=n_kv_heads, dropout=0.25).eval()
-    weights, x = arrays(attention, "a"), seeded(2, 5, 24)
-    args = reference.complete(SMALL | {"n_kv_heads": n_kv_heads})
+    """With reference rotary embeddings and reference scores."""
+    def rotate(query, key, *args, **kwargs):
+        return [torch.tensor(rotated(x)).type_as(x) for x in (query, key)]
+
+    def scores(query, key, value):
+        equal("The shapes that Attention.forward gives to compute_query_key_value_scores",
+              [tuple(t.shape) for t in (query, key, value)], [(20, 4, 5, 6)] * 3)
+        return (query @ key.mT / 6 ** 0.5).softmax(-1) @ value
 
     def expected(changed: dict, **other_args: object) -> np.ndarray:
-        return np.stack([reference.attention(weights | changed, "a", args | other_args, row)
-                         for row in x.double().numpy()])
+        return reference.attention(weights | changed, "a", args | other_args, array(x))
 
+    replace(monkeypatch, "rope", "apply_rotary_emb", rotate)
+    attention, x = llama.Attention(config(n_kv_heads=n_kv_heads, dropout=0.25)), seeded(20, 5, 24)
+    attention.compute_query_key_value_scores = scores
+    whole, dropped, weights = attention.eval()(x), attention.train()(x), arrays(attention, "a")
+    args = reference.complete(SMALL | {"n_kv_heads": n_kv_heads})
     in_turn = {name: np.tile(weights[name], (4 // args["n_kv_heads"], 1))
                for name in ("a.compute_key.weight", "a.compute_value.weight")}
-    found, right, known = attention(x), expected({}), {
+    right, known = expected({}), {
         "key/value heads in the order a b a b, not a a b b": expected(in_turn, n_kv_heads=4),
         "a missing output projection": expected({"a.compute_output.weight": np.eye(24)})}
     monkeypatch.setattr(reference, "rotate", lambda x: x)
-    compare(f"Attention with 4 heads and {n_kv_heads or 4} key/value heads", found, right,
+    compare(f"Attention with 4 heads and {n_kv_heads or 4} key/value heads", whole, right,
             known={**known, "query and key that are not rotated": expected({})})
-
-
-@part("llama.py Attention")
-def test_attention_drops_its_output_in_training(llama, monkeypatch):
-    attention = make_attention(llama, monkeypatch, dropout=0.25)
-    x = seeded(2, 5, 24)
-    whole, dropped = attention.eval()(x), torch.stack([attention.train()(x) for _ in range(10)])
-    check_dropout("Attention (resid_dropout)", dropped, whole.expand_as(dropped), 0.25)
-
-
-# FeedForward
+    check_dropout("Attention (resid_dropout)", dropped, whole, 0.25)
 
 
 @part("llama.py FeedForward")
@@ -167,25 +136,17 @@ def test_feed_forward_width(llama, dim, width, multiple_of, expected):
 
 @part("llama.py FeedForward")
 def test_feed_forward(llama):
-    layer, x = llama.FeedForward(6, 10, 1, 0.25).eval(), 4 * seeded(2, 3, 6)
+    layer, x = llama.FeedForward(6, 10, 1, 0.25).eval(), 4 * seeded(5, 40, 6)
     gate, up = layer.w1(x), layer.w3(x)
     known = {"w1 and w3 exchanged": F.silu(up) * gate, "GELU, not SiLU": F.gelu(gate) * up,
              "ReLU, not SiLU": gate.relu() * up, "a sigmoid, not SiLU": gate.sigmoid() * up,
              "no product with w3 x": F.silu(gate), "a product without SiLU": gate * up}
     compare("FeedForward.SwiGLU", layer.SwiGLU(x), gate / (1 + torch.exp(-gate)) * up, known=known)
-    compare("FeedForward, in evaluation", layer(x),
-            reference.feed_forward(arrays(layer, "f"), "f", x.double().numpy()),
+    whole = layer(x)
+    compare("FeedForward, in evaluation", whole,
+            reference.feed_forward(arrays(layer, "f"), "f", array(x)),
             known={name: layer.w2(value) for name, value in known.items()})
-
-
-@part("llama.py FeedForward")
-def test_feed_forward_drops_its_output_in_training(llama):
-    layer, x = llama.FeedForward(24, 50, 1, 0.25), seeded(30, 24)
-    whole = layer.eval()(x)
     check_dropout("FeedForward", layer.train()(x), whole, 0.25)
-
-
-# The layer and the model
 
 
 @part("llama.py LlamaLayer")
@@ -215,35 +176,26 @@ def test_layer_adds_attention_and_feed_forward_to_their_inputs(llama, monkeypatc
         "no residual around the feed-forward": feed(norm2(h))})
 
 
-class StubLayer(Stub):
-    """A layer with a function for each number, and some of the parameters of a layer."""
-
-    def __init__(self, layer_id: int, *args: object, **kwargs: object) -> None:
-        super().__init__(compute=[torch.exp, lambda x: x.roll(1, 1) + x ** 2][layer_id])
-        self.compute_query, self.compute_output, self.w3 = (nn.Linear(24, 24) for _ in range(3))
+LAYERS = [torch.exp, lambda x: x.roll(1, 1) + x ** 2]
 
 
 @pytest.fixture
 def model(llama, monkeypatch) -> nn.Module:
-    """The student's Llama, with stubs for its layers and its last norm."""
-    monkeypatch.setattr(llama, "LlamaLayer", StubLayer)
-    monkeypatch.setattr(llama, "LayerNorm", Stub)  # torch.sin
+    """The student's Llama, with stubs for its layers and its last norm, which is torch.sin."""
+    monkeypatch.setattr(llama, "LlamaLayer", lambda layer_id, *_, **__: Stub(
+        compute=LAYERS[layer_id]))
+    monkeypatch.setattr(llama, "LayerNorm", Stub)
     return llama.Llama(config(dropout=0.25)).eval()
-
-
-@part("llama.py Llama")
-def test_output_layer_is_the_embedding(model):
-    assert model.output.weight is model.tok_embeddings.weight, (
-        "Llama: expected output.weight and tok_embeddings.weight to be one parameter, found two.")
 
 
 @part("llama.py Llama")
 def test_logits_and_hidden_states(model):
     """Logits of the last position alone, or with targets of all."""
+    assert model.output.weight is model.tok_embeddings.weight, (
+        "Llama: expected output.weight and tok_embeddings.weight to be one parameter, found two.")
     nn.init.normal_(model.tok_embeddings.weight)
     ids = torch.arange(10).view(2, 5) * 7 % 61
-    table = model.tok_embeddings.weight.detach()
-    first, second = (layer.compute for layer in model.layers)
+    table, (first, second) = model.tok_embeddings.weight.detach(), LAYERS
     before = second(first(table[ids]))
     hidden = before.sin()
     known = {"hidden states before the last norm": before,
@@ -254,8 +206,8 @@ def test_logits_and_hidden_states(model):
         seen = slice(-1 if targets is None else None, None)
         compare(f"Hidden states of Llama.forward {given}", found, hidden, known=known)
         compare(f"Logits of Llama.forward {given}", logits, hidden[:, seen] @ table.T, known={
-            name: value[:, seen] @ table.T for name, value in known.items()}
-            | {"logits of the first position": hidden[:, :1] @ table.T})
+            "logits of the first position": hidden[:, :1] @ table.T,
+            "logits of hidden states before the last norm": before[:, seen] @ table.T})
 
 
 @part("llama.py Llama")
@@ -266,11 +218,12 @@ def test_embeddings_are_dropped_in_training(model):
 
 
 @part("llama.py Llama")
-def test_fresh_weights(model):
-    for name, parameter in model.named_parameters():
+def test_fresh_weights(llama):
+    model = llama.Llama(config(dim=48))
+    for name in reference.shapes(SMALL):
         narrow = name.endswith(("w3.weight", "compute_output.weight"))
-        wanted, found = 0.02 / 2 if narrow else 0.02, parameter.std().item()
-        assert name.endswith("bias") or abs(found / wanted - 1) < 0.15, (
+        wanted, found = 0.02 / 2 if narrow else 0.02, model.get_parameter(name).std().item()
+        assert "norm" in name or abs(found / wanted - 1) < 0.15, (
             f"A fresh Llama of 2 layers: expected {name} with a standard deviation of {wanted:.3f}"
             f", found {found:.3f}.")
 
@@ -289,9 +242,6 @@ def test_every_tensor_of_a_checkpoint_is_loaded(llama, tmp_path, weights, prefix
         assert name in parameters, f"load_pretrained: expected a parameter {name}, found none."
         compare(f"{name} after load_pretrained, {prefix}{name} in the file",
                 parameters[name], weights.get(name, np.zeros(shape)), atol=0, rtol=0)
-
-
-# Generation: what follows the stub's logits
 
 
 def speak(model: nn.Module, logits_of) -> list[torch.Tensor]:
@@ -348,10 +298,7 @@ def test_temperature_0_takes_the_most_likely_token(model):
 def test_distribution_of_samples(model, temperature, epsilon):
     logits, rows = [2.0, 1.5, 1.0, 0.0, -0.5, -1.0, -2.0, -6.0], 20_000
     every = constant(model, *logits)
-
-    def distribution(*changed: float) -> np.ndarray:
-        return reference.next_token_distribution(every, *changed)
-
+    distribution = partial(reference.next_token_distribution, every)
     right, found = distribution(temperature, epsilon), sample(model, rows, temperature, epsilon)
     kept = reference.softmax(every / temperature) * (right > 0)
     kept[0] += 1 - kept.sum()
