@@ -77,8 +77,8 @@ embedding = part("classifier.py LlamaEmbeddingClassifier")
 
 
 @embedding
-def test_log_probabilities_of_the_last_position(make):
-    model = make("LlamaEmbeddingClassifier").eval()
+def test_log_probabilities_of_the_last_position_with_dropout_before_the_head(make):
+    model, seen = make("LlamaEmbeddingClassifier").eval(), []
     _, hidden = model.llama(IDS)
     known = {"the first position": hidden[:, 0], "the mean over the positions": hidden.mean(1),
              "the last position before the padding": hidden[UNPADDED]}
@@ -88,13 +88,8 @@ def test_log_probabilities_of_the_last_position(make):
                 **{name: model.classifier_head(x).log_softmax(-1) for name, x in known.items()},
                 "logits without log-softmax": logits,
                 "softmax without a logarithm": logits.softmax(-1)})
-
-
-@embedding
-def test_dropout_before_the_head_in_training(make):
-    model, seen = make("LlamaEmbeddingClassifier").train(), []
     model.classifier_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model(IDS.repeat(40, 1))
+    model.train()(IDS.repeat(40, 1))
     assert seen, "LlamaEmbeddingClassifier: expected forward to call classifier_head, it does not."
     dropped = (seen[0] == 0).float().mean().item()
     assert abs(dropped - 0.5) < 0.05, (
