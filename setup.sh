@@ -25,7 +25,7 @@ find_python() {
     for python in "${@:2}"; do
         "$python" -c 'from importlib.util import find_spec; from sys import argv, exit, version_info
 exit(version_info < (3, 10) or not all(map(find_spec, argv[1].split())))' "$1" && return
-    done 2>/dev/null
+    done >/dev/null 2>&1
     return 1
 }
 
@@ -150,8 +150,8 @@ for path, problem in wrong.items():
     print(f"wrong, but left as it is: {path}: {problem}; move it away and run setup.sh again")
 if missing:
     print(f"missing: {' '.join(missing)}")
-    print(f"download {CHECKPOINT} from {AUTHOR}/ and the others from {COURSE}/ to these places, "
-          "or set MINI_LLAMA_MIRROR")
+    print("download them to these places, or set MINI_LLAMA_MIRROR; "
+          f"{CHECKPOINT} is at {AUTHOR}/, all others at {COURSE}/")
     if os.path.isfile("demo/stories.pt"):
         print("where the checkpoint or all data are missing, small ones in demo/ take their place")
 sys.exit(bool(wrong or missing) and sys.argv[1] == "true")

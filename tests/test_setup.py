@@ -76,7 +76,7 @@ def test_without_network_it_says_what_is_missing_and_goes_on_where_it_may(folder
     for host in ("127.0.0.1", "raw.githubusercontent.com", "www.cs.cmu.edu", "huggingface.co"):
         assert run.stdout.count(f"from {host}\n") == 1
     assert "0 of 10 are here" in run.stdout and "demo/ take their place" in run.stdout
-    assert f"{CHECKPOINT} from https://www.cs.cmu.edu/~vijayv/" in run.stdout
+    assert f"{CHECKPOINT} is at https://www.cs.cmu.edu/~vijayv/" in run.stdout
     assert run.returncode == 0 and run.stdout.endswith("\nthe command")
 
 
