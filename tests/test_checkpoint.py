@@ -15,25 +15,25 @@ from conftest import SMALL
 from llama import Llama, load_pretrained
 
 EMBEDDING, OUTPUT, NORM = "tok_embeddings.weight", "output.weight", "norm.weight"
-DROP = "drop this entry"
 NEWER = pytest.mark.skipif(
     not hasattr(torch.serialization, "set_crc32_options"), reason="needs PyTorch 2.6")
+
+
+@pytest.fixture
+def path(small_checkpoint: Path) -> Path:
+    """Of a checkpoint that a test may damage."""
+    return small_checkpoint
+
+
+@pytest.fixture
+def content(path: Path) -> dict[str, Any]:
+    """What it contains, for a test to change and `save`."""
+    return torch.load(path, weights_only=True)
 
 
 def save(path: Path, content: object, zipped: bool = True) -> Path:
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     return path
-
-
-@pytest.fixture
-def content(small_checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint contains, for a test to change and `save`."""
-    return torch.load(small_checkpoint, weights_only=True)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "model.pt"
 
 
 def refusal(path: Path) -> str:
@@ -42,39 +42,38 @@ def refusal(path: Path) -> str:
         load_pretrained(path)
     message = str(error.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
-    assert "; " in message, "it does not say what to do"
+    assert "; " in message  # which is followed by what to do
     return message
 
 
 def assert_loads(path: Path, weights: reference.Weights) -> Llama:
-    """Every parameter is the file's; biases that the file lacks are zero."""
+    """Every parameter is the file's, or a bias that it lacks and zero."""
     model = load_pretrained(path)
     assert model.output.weight is model.tok_embeddings.weight and not model.training
     parameters = dict(model.named_parameters())
     assert parameters.keys() == reference.shapes(SMALL, biases=True).keys()
     for name, parameter in parameters.items():
-        expected = weights.get(name, np.zeros(parameter.shape))
         assert (parameter.dtype, parameter.device.type) == (torch.float32, "cpu")
         assert parameter.is_contiguous() and parameter.requires_grad
-        np.testing.assert_array_equal(parameter.detach(), expected, err_msg=name)
+        np.testing.assert_array_equal(
+            parameter.detach(), weights.get(name, np.zeros(parameter.shape)), err_msg=name)
     return model
 
 
-@pytest.mark.parametrize("llama2c, prefix, tied, more", [
-    (False, "", [EMBEDDING], {}), (False, "_orig_mod.", [EMBEDDING, OUTPUT], {}),
-    (True, "", [OUTPUT], {}), (True, "_orig_mod.", [EMBEDDING], {"freqs_cos": np.ones((16, 3))}),
-    (True, "", [EMBEDDING, OUTPUT], {"freqs_cos": np.ones(3), "freqs_sin": np.ones(3)})], ids=str)
-@pytest.mark.parametrize("biases", [False, True], ids=["", "biases"])
-def test_every_naming_in_circulation_loads(path, llama2c, prefix, tied, more, biases, capsys):
+@pytest.mark.parametrize("llama2c, prefix", [
+    (False, ""), (False, "_orig_mod."), (True, ""), (True, "_orig_mod.")])
+@pytest.mark.parametrize("tied, biases", [
+    ([EMBEDDING], False), ([OUTPUT], True), ([EMBEDDING, OUTPUT], False)], ids=str)
+def test_every_naming_in_circulation_loads(path, llama2c, prefix, tied, biases, capsys):
     weights = reference.seeded_weights(SMALL, 2, biases)
-    tensors = weights | more
+    tensors = weights | dict.fromkeys(["freqs_cos", "freqs_sin"] if llama2c else (), np.ones(3))
     tensors |= dict.fromkeys(tied, tensors.pop(EMBEDDING))
     assert_loads(reference.save_checkpoint(path, tensors, SMALL, llama2c, prefix), weights)
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("dtype, zipped", [
-    (torch.float16, True), (torch.bfloat16, True), (torch.float64, True), (torch.float32, False)])
+    (torch.bfloat16, True), (torch.float64, True), (torch.float32, False)])
 def test_other_precisions_and_the_older_format_load(path, content, dtype, zipped):
     tensors = {name: tensor.to(dtype) for name, tensor in content["model"].items()}
     assert_loads(save(path, content | {"model": tensors}, zipped), {
@@ -129,51 +128,42 @@ def test_a_traced_model_leaves_nothing_behind(path, content):
         assert type(model(ids)[1]) is type(model.generate(ids, 2, 0.0)) is torch.Tensor
 
 
-@pytest.mark.parametrize("part, key, value, named", [
-    # A tensor is missing, is not the model's, or has another shape.
-    *(("model", name, DROP, name) for name in (EMBEDDING, "layers.1.attention.wk.weight")),
-    *(("model", name, torch.ones(shape), name) for name, shape in [
-        ("layers.2.attention.wq.weight", (24, 24)), ("norm.bias", (24,)), (NORM, ()),
-        ("layers.1.attention.wk.weight", (24, 24))]),
-    # It is no dense tensor of finite floating-point numbers.
-    *(("model", NORM, value, NORM) for value in [
-        [1.0] * 24, torch.ones(24, dtype=torch.long), torch.ones(24, dtype=torch.complex64),
-        torch.ones(24).to_sparse(), *(torch.tensor([1.0] * 23 + [x]) for x in (np.nan, -np.inf))]),
-    # Another one has the same name.
-    *(("model", name, torch.ones(shape), name) for name, shape in [
-        ("layers.0.attention.compute_query.weight", (24, 24)), (OUTPUT, (61, 24))]),
-    # No model, or another one, has these settings.
-    *(("model_args", key, value, key) for key, value in [
-        ("n_layers", "2"), ("n_layers", 10**9), ("dim", [24]), ("dim", 8 * 10**15),
-        ("n_heads", None), ("n_kv_heads", 3), ("dropout", torch.tensor(0.1))]),
-    *(("model_args", key, value, name) for key, value, name in [
-        ("n_layers", 3, "layers.2.ffn_norm.weight"), ("n_layers", 1, "layers.1.ffn_norm.weight"),
-        ("vocab_size", 62, EMBEDDING), ("multiple_of", 32, "layers.0.feed_forward.w1.weight")]),
+@pytest.mark.parametrize("key, value, named", [
+    *((name, value, reference.course_name(name)) for name, value in [
+        (EMBEDDING, None), ("layers.1.attention.wk.weight", None),  # missing
+        ("layers.2.attention.wq.weight", torch.ones(24, 24)), ("norm.bias", torch.ones(24)),
+        ("layers.1.attention.wk.weight", torch.ones(24, 24)), (NORM, torch.ones(())),
+        (NORM, [1.0] * 24), (NORM, torch.ones(24, dtype=torch.long)),
+        (NORM, torch.ones(24).to_sparse()), (NORM, torch.full((24,), np.nan)),
+        ("layers.0.attention.compute_query.weight", torch.ones(24, 24)),  # under both names
+        (OUTPUT, torch.ones(61, 24))]),
+    ("n_layers", "2", "n_layers"), ("n_layers", 10**9, "n_layers"), ("dim", 8 * 10**15, "dim"),
+    ("n_kv_heads", 3, "n_kv_heads"), ("n_layers", 3, "layers.2.ffn_norm.weight"),
+    ("n_layers", 1, "layers.1.ffn_norm.weight"), ("vocab_size", 62, EMBEDDING),
 ], ids=lambda value: f"{value!s:.30}")
-def test_what_is_wrong_is_named(path, small_weights, part, key, value, named):
-    content = torch.load(reference.save_checkpoint(path, small_weights, SMALL, llama2c=True),
-                         weights_only=True)
-    content[part][key] = value
-    if value is DROP:
-        del content[part][key]
-    assert reference.course_name(named) in refusal(save(path, content))
+def test_what_is_wrong_is_named(path, small_weights, key, value, named):
+    reference.save_checkpoint(path, small_weights, SMALL, llama2c=True)
+    content = torch.load(path, weights_only=True)
+    changed = content["model_args" if key in SMALL else "model"]
+    changed[key] = value
+    if value is None:
+        del changed[key]
+    assert named in refusal(save(path, content))
 
 
-@pytest.mark.parametrize("other, named", [
-    *((other, "") for other in [
-        [1, 2], torch.ones(3), {"model": {}}, {"model": {}, "model_args": {3: 4}},
-        *({"model": model, "model_args": SMALL} for model in ({}, None, {3: torch.ones(3)}))]),
-    ({"model": {}, "model_config": {"num_labels": 2}}, "classifier")], ids=str)
-def test_a_file_with_something_else_in_it_is_refused(path, other, named):
-    assert named in refusal(save(path, other))
+def test_a_file_with_something_else_in_it_is_refused(path):
+    for other in (torch.ones(3), {"model": {}}, {"model": {}, "model_args": {3: 4}},
+                  {"model": {3: torch.ones(3)}, "model_args": SMALL}):
+        refusal(save(path, other))
+    assert "classifier" in refusal(save(path, {"model": {}, "model_config": {"num_labels": 2}}))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_truncated_file_or_one_of_another_kind_is_refused(path, content, zipped):
     whole = save(path, content, zipped).read_bytes()
-    beginnings = [whole[:int(len(whole) * share)] for share in (0.0, 0.01, 0.3, 0.9, 0.999)]
+    beginnings = [whole[:int(len(whole) * share)] for share in (0.0, 0.01, 0.3, 0.999)]
     for damaged in (*beginnings, beginnings[2] + whole[len(whole) // 2:],  # or without its middle
-                    b"PK", b"hello, world\n" * 99, b"\x80\x02.", b"\0" * 999):
+                    b"hello, world\n" * 99):
         path.write_bytes(damaged)
         refusal(path)
 
@@ -212,10 +202,9 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(path, content, z
     MemoryError(), OSError(errno.EIO, "Input/output error"),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")],
     ids=repr)
-def test_out_of_memory_and_a_failing_disk_are_not_called_damage(
-        small_checkpoint, monkeypatch, error):
+def test_out_of_memory_and_a_failing_disk_are_not_called_damage(path, monkeypatch, error):
     monkeypatch.setattr(torch, "load", Mock(side_effect=error))
     with pytest.raises(type(error)) as raised:
-        load_pretrained(small_checkpoint)
+        load_pretrained(path)
     assert raised.value is error
-    assert not isinstance(error, OSError) or error.filename == small_checkpoint
+    assert not isinstance(error, OSError) or error.filename == path
