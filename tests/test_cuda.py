@@ -1,4 +1,4 @@
-"""On a GPU: the same numbers as on the CPU, and all jobs. Skipped where there is none."""
+"""On a GPU: the same numbers as on the CPU, and all jobs."""
 
 import numpy as np
 import pytest
@@ -48,20 +48,13 @@ def test_cpu_and_gpu_agree(tmp_path, precision, tf32, tolerance, seqlen):
         assert (ours.cpu() - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
-@pytest.mark.parametrize("option", ["generate", "prompt"])
-def test_a_job_repeats_to_the_byte(run, option):
-    assert run(option)[0] == 0
-    first = runs.contents()
-    assert run(option)[0] == 0
-    assert runs.contents() == first
-
-
-@pytest.mark.parametrize("option", runs.TRAINING)
-def test_training_repeats_to_the_byte_also_when_it_is_interrupted(run, option, interrupt_after):
+@pytest.mark.parametrize("option", ["generate", *runs.KIND])
+def test_a_job_repeats_to_the_byte_also_when_training_is_interrupted(run, option, interrupt_after):
     assert run(option)[0] == 0
     expected = runs.contents()
-    interrupt_after(1, runs.command(option, use_gpu=True, epochs=2))
-    assert run(option, resume=True)[0] == 0
+    if option in runs.TRAINING:
+        interrupt_after(1, runs.command(option, use_gpu=True, epochs=2))
+    assert run(option, resume=option in runs.TRAINING or None)[0] == 0
     assert runs.contents() == expected
 
 
