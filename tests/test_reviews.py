@@ -19,9 +19,11 @@ def texts(*splits: str) -> list[str]:
             for _, text in found]
 
 
-def test_files_are_what_the_generator_makes():
-    for name, text in reviews.files().items():
-        assert (DEMO / name).read_bytes() == text.encode(), f"run demo/reviews.py: {name} differs"
+def test_command_makes_the_files_that_are_here(tmp_path, capsys):
+    status, _, said = run(["--out", str(tmp_path)], capsys, reviews.main)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert (status, said, len(written)) == (0, [], 8)
+    assert written == {name: (DEMO / name).read_bytes() for name in written}
 
 
 def test_spelling_punctuation_and_agreement_are_right():
@@ -37,25 +39,20 @@ def test_spelling_punctuation_and_agreement_are_right():
         assert not any(re.search(fault, text) for fault in faults), text
 
 
-def test_untagged_aspects_and_all_words_of_praise_and_blame_are_shared():
-    train, held = " ".join(texts("train")).lower(), " ".join(texts("dev", "test")).lower()
-    of_train, of_held = (reviews.grammar(side).tables["aspect"] for side in ("train", "held"))
-    for _, _, good, bad, *_ in (row.cells for row in of_train + of_held):
-        assert all(word in train for word in f"{good}, {bad}".split(", "))
-    for row in set(of_train) & set(of_held):
-        assert all(noun in train and noun in held for noun in ", ".join(row.cells[:2]).split(", "))
+def test_train_and_test_share_the_words_of_praise_and_blame():
+    train, held = (reviews.grammar(side).tables["aspect"] for side in ("train", "held"))
+    for splits, rows in ((("train",), held), (("dev", "test"), train)):
+        text = " ".join(texts(*splits)).lower()
+        words = ", ".join(cell for row in rows for cell in row.cells[2:4])
+        assert all(word in text for word in words.split(", "))
 
 
 @pytest.mark.parametrize("label, values, weights", [
-    (4, [2], [1]),  # The songs are utterly lovely.
     (2, [0], [1]),  # The plot is neither clever nor stale.
     (2, [2, -1], [1, 2]),  # The songs are superb, but the plot is thin.
-    (1, [1, -2], [1, 2]),  # The songs are sweet, but the plot is dreadful.
     (3, [-1, 2], [1, 2]),  # The plot is thin, but the songs are superb.
-    (2, [1, -1], [1, 1]),  # On the one hand sweet songs, on the other hand a thin plot.
     (0, [1, -2], [0, 1]),  # It is wrong to say that the songs are sweet: they are dreadful.
     (None, [2, -2], [1, 2]),  # The songs are superb, but the plot is dreadful: bad or average?
-    (None, [1, 2], [1, 1]),  # The songs are sweet, and the plot is superb: good or excellent?
 ])
 def test_label_follows_from_the_values_of_the_clauses(label, values, weights):
     assert reviews.label_of(5, reviews.weighted_mean(values, weights)) == label
@@ -101,8 +98,6 @@ def test_remarks_repeat_by_seed_and_share_no_sentence_with_the_files():
 @pytest.mark.parametrize("old, new, message", [
     ("\n2 / {noun} ~be utterly {adj}", "\ntwo / it", "'two' does not match"),
     ("\n-1 2 / {A}, but {B}.", "\n-1 2 / {A}, but {C}.", "unknown slot {C}"),
-    ("\nbut {sentence}", "\nbut {noun}", "unknown slot {noun}"),
-    ("{point}+ {end}+", "{pint}+ {end}+", "unknown slot {pint}"),
 ])
 def test_mistake_is_reported_with_file_and_line(old, new, message, tmp_path, monkeypatch):
     text = (reviews.FOLDER / "reviews.txt").read_text()
@@ -112,8 +107,3 @@ def test_mistake_is_reported_with_file_and_line(old, new, message, tmp_path, mon
     reviews.grammar.cache_clear()
     with pytest.raises(ValueError, match=re.escape(f"reviews.txt, line {line}: {message}")):
         reviews.grammar("train")
-
-
-def test_command_reports_a_missing_folder_by_the_file_in_one_line(tmp_path, capsys):
-    status, _, (said,) = run(["--out", str(tmp_path / "missing")], capsys, reviews.main)
-    assert status == 2 and re.match(r"reviews.py: \S+/missing/reviews5-train.txt: ", said)
