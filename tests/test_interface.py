@@ -139,14 +139,13 @@ def test_attributes_that_the_tests_of_the_assignment_do_not_use(place):
             (tokenizer, {"model_path": TOKENIZER_MODEL, "max_len": 4})):
         assert {name: getattr(owner, name) for name in attributes} == attributes
     assert TOKENIZER_MODEL == "tokenizer.model" and zero_shot.tokenizer and tokenizer.sp_model
-    assert {type(module) for module in (
-        model.dropout, layer.attention.attn_dropout, layer.attention.resid_dropout,
-        layer.feed_forward.dropout, embedding.dropout)} == {nn.Dropout}
+    for dropout in (model.dropout, layer.attention.attn_dropout, layer.attention.resid_dropout,
+                    layer.feed_forward.dropout, embedding.dropout):
+        assert isinstance(dropout, nn.Dropout)
 
 
 @torch.no_grad()
-def test_everything_goes_through_forward(place):
-    """A forward hook that changes the output changes what is generated and how texts score."""
+def test_a_forward_hook_changes_what_is_generated_and_how_texts_score(place):
     tokens, model = torch.tensor([[1, 5, 9], [1, 60, 3]]), load_pretrained("model.pt")
     zero_shot, embedding = make_classifiers()
     for hooked in (model, zero_shot.llama, embedding.llama):
