@@ -1,6 +1,5 @@
 """What several test files share: the official files, small models, and a place for runs."""
 
-import itertools
 import os
 from pathlib import Path
 
@@ -37,8 +36,7 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def stories260k(assets: Path) -> Path:
     """llama2.c's published model of 260K parameters."""
-    path = assets / "stories260K.pt"
-    if not path.is_file():
+    if not (path := assets / "stories260K.pt").is_file():
         pytest.skip(f"no {path}")
     return path
 
@@ -50,31 +48,24 @@ def small_weights() -> reference.Weights:
 
 @pytest.fixture
 def small_checkpoint(tmp_path: Path, small_weights: reference.Weights) -> Path:
-    """A file that a test may damage."""
     return reference.save_checkpoint(tmp_path / "small.pt", small_weights, SMALL)
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SentencePiece model of Llama's kind: byte pairs, <s>, </s> and a piece for every byte."""
-    folder = tmp_path_factory.mktemp("tokenizer")
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     text = "one day a cat sat on a mat and saw a big red ball in the park with a little girl"
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([text] * 3), model_prefix=str(folder / "tokenizer"),
+        sentence_iterator=iter([text] * 3), model_prefix=str(path.with_suffix("")),
         vocab_size=290, model_type="bpe", byte_fallback=True, minloglevel=2)
-    return folder / "tokenizer.model"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes minutes, while the other cores do the rest."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    return path
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Path) -> Path:
     """The current folder, with everything that the four jobs need in it."""
-    folder = tmp_path / "place"
-    folder.mkdir()
+    (folder := tmp_path / "place").mkdir()
     monkeypatch.chdir(folder)
     runs.fill(folder, tiny_tokenizer)
     return folder
@@ -82,18 +73,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Path)
 
 @pytest.fixture
 def interrupt_after(capsys, monkeypatch):
-    """Press Ctrl-C after so many epochs more; the result is what is printed on standard error."""
-    def interrupt_after(epochs: int, argv: list[str]) -> str:
-        step, steps = AdamW.step, itertools.count()
+    """Start a command line, and press Ctrl-C after so many epochs."""
+    def interrupt_after(epochs: int, argv: list[str]) -> None:
+        step, left = AdamW.step, iter(range(epochs * runs.STEPS))
 
         def interrupted(self):
-            if next(steps) == epochs * runs.STEPS:
+            if next(left, None) is None:
                 raise KeyboardInterrupt
             return step(self)
 
         with monkeypatch.context() as patch:
             patch.setattr(AdamW, "step", interrupted)
-            status, _, (said,) = runs.run(argv, capsys)
-        assert status == 130
-        return said
+            assert runs.run(argv, capsys)[0] == 130
     return interrupt_after

@@ -1,17 +1,11 @@
 """A folder with all that run_llama.py needs, tiny; command lines for it; runs, and their ends."""
 
-import itertools
 import json
-import multiprocessing
 import os
 import re
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import reference
 import run_llama
@@ -29,12 +23,11 @@ SIZES = {"train": 10, "dev": 7, "test": 5}
 STEPS = 3  # of an epoch of `command`: ten sentences in batches of four
 
 
-def lines(count: int, seed: int, labels: list[int] | None = None) -> str:
-    """Sentences of different lengths; labels 0 and 1 in turn unless given."""
+def lines(labels: list[int], seed: int) -> str:
+    """A data file with these labels and sentences of different lengths."""
     rng = np.random.default_rng(seed)
-    return "".join(
-        f"{labels[i] if labels else i % 2} ||| {' '.join(rng.choice(WORDS, rng.integers(1, 9)))}\n"
-        for i in range(count))
+    return "".join(f"{label} ||| {' '.join(rng.choice(WORDS, rng.integers(1, 9)))}\n"
+                   for label in labels)
 
 
 def fill(folder: Path, tokenizer: Path) -> None:
@@ -42,7 +35,8 @@ def fill(folder: Path, tokenizer: Path) -> None:
     reference.save_checkpoint(folder / "model.pt", WEIGHTS, SHAPE)
     (folder / "tokenizer.model").write_bytes(tokenizer.read_bytes())
     for seed, (split, count) in enumerate(SIZES.items()):
-        (folder / f"{split}.txt").write_text(lines(count, seed), encoding="utf-8")
+        labels = [i % 2 for i in range(count)]
+        (folder / f"{split}.txt").write_text(lines(labels, seed), encoding="utf-8")
     (folder / "names.json").write_text(json.dumps(NAMES), encoding="utf-8")
 
 
@@ -94,45 +88,3 @@ def refused(argv: list[str], capsys, may_load: bool = False) -> str:
     assert said.startswith("run_llama.py: ") and "epoch 0" not in printed
     assert may_load or "load model" not in printed
     return said
-
-
-# ----------------------------------------------------------------------------- runs that get killed
-
-def at_file_operation(number: int, action: Callable[[], None], patch: Callable) -> None:
-    """Call `action` right before this process's number-th fsync, rename or removal of a file."""
-    count = itertools.count(1)
-
-    def counted(function):
-        def operation(*args, **kwargs):
-            if next(count) == number:
-                action()
-            return function(*args, **kwargs)
-        return operation
-
-    for name in ("fsync", "replace", "unlink"):
-        patch(os, name, counted(getattr(os, name)))
-
-
-def kill_before(number: int, argv: list[str], log: Path) -> int:
-    """Run in a process that is killed at a file operation; -SIGKILL, or else its exit status."""
-    path = os.environ.get("PYTHONPATH", "")  # the server of forks is started with it, once
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), path])
-    context = multiprocessing.get_context("forkserver")
-    # The last of these is imported by the first optimizer, and takes longer than a run.
-    context.set_forkserver_preload(["runs", "sklearn.metrics", "torch._dynamo"])
-    process = context.Process(target=doomed, args=(number, argv, os.getcwd(), log))
-    process.start()
-    process.join()
-    os.environ["PYTHONPATH"] = path
-    return process.exitcode
-
-
-def doomed(number: int, argv: list[str], folder: str, log: Path) -> None:
-    """What the process does, with standard output in a file."""
-    os.chdir(folder)
-    torch.set_num_threads(1)
-    at_file_operation(number, lambda: os.kill(os.getpid(), signal.SIGKILL), setattr)
-    with open(log, "w", encoding="utf-8") as sys.stdout:
-        status = run_program(run_llama.main, argv)
-    sys.stdout = sys.__stdout__
-    sys.exit(status)
