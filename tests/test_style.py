@@ -7,21 +7,21 @@ import sys
 from conftest import ROOT
 
 RUFF = [sys.executable, "-m", "ruff", "check", "--no-cache"]
-SETUP = (ROOT / "setup.sh").read_text(encoding="utf-8")
 
 
 def test_python_is_clean():
     subprocess.run([*RUFF, "."], cwd=ROOT, check=True)
-    program = SETUP.partition("<<'PYTHON'\n")[2].partition("PYTHON\n")[0]
+    setup = (ROOT / "setup.sh").read_text(encoding="utf-8")
+    program = setup.partition("<<'PYTHON'\n")[2].partition("PYTHON\n")[0]
     assert program
     subprocess.run([*RUFF, "-"], input=program, text=True, cwd=ROOT, check=True)
 
 
 def test_shell_is_clean():
     for script in (ROOT / "setup.sh", ROOT / ".ci/run"):
-        subprocess.run(["bash", "-n", script], check=True)
-        if shutil.which("shellcheck"):
-            subprocess.run(["shellcheck", script], check=True)
+        for check in ["bash", "-n"], ["shellcheck"]:
+            if shutil.which(check[0]):
+                subprocess.run([*check, script], check=True)
 
 
 def test_ci_runs_the_command_of_the_readme():
