@@ -42,12 +42,6 @@ PUBLISHED = {
 }
 
 
-class RunFailed(InputError):
-    """A run ended with an error, or its outputs do not fit the data."""
-
-    status = 1
-
-
 class Plan(NamedTuple):
     """What to reproduce, and where."""
 
@@ -117,7 +111,7 @@ class Run(NamedTuple):
 
     def problems(self) -> list[str]:
         """What is wrong with the outputs, missing ones included."""
-        return [f"{self.folder / name}{problem}" for name in self.outputs.values()
+        return [problem for name in self.outputs.values()
                 for problem in part_problems(self.folder / name, self.plan.home)]
 
     def accuracy(self) -> list[float]:
@@ -139,7 +133,7 @@ def reproduce(runs: list[Run], use_gpu: bool) -> None:
         if not is_done:
             execute(run, run.command(use_gpu))
         if problems := run.problems():
-            raise RunFailed(f"{problems[0]}; rename {run.folder} to repeat this run")
+            raise InputError(f"{run.folder}: {problems[0]}; rename this folder to repeat the run")
         for split, share in zip(SPLITS, run.accuracy()):
             print(f"    {split} accuracy {share:.4f}")
         if run.seed == FIRST_SEED:
@@ -155,7 +149,7 @@ def execute(run: Run, command: list[str]) -> None:
     """Run a command, with its output in log.txt and epochs on the screen, too.
 
     Raises:
-        RunFailed: with the last line of the output.
+        InputError: with the last line of the output.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     log_path, line = run.folder / "log.txt", ""
@@ -172,9 +166,9 @@ def execute(run: Run, command: list[str]) -> None:
             child.wait()
             raise
     if child.returncode:
-        raise RunFailed(f"{run.folder.name}: exit status {child.returncode}: "
-                        f"{line.strip() or 'no message'} (all of it in {log_path}; "
-                        f"rename {run.folder} to start this run afresh)")
+        raise InputError(f"{run.folder.name}: exit status {child.returncode}: "
+                         f"{line.strip() or 'no message'} (all of it in {log_path}; "
+                         f"rename {run.folder} to start this run afresh)")
 
 
 VERDICTS = """

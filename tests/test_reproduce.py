@@ -54,7 +54,7 @@ def commands(monkeypatch) -> list[Namespace]:
         (run.folder / "model.pt").touch()
         question = " Is this movie so or so? This movie is" * (args.option == "prompt")
         for name, output in run.outputs.items():
-            text = f"{PROMPT} clocks"
+            text = f"{PROMPT} five words or more, here"
             if run.dataset:
                 split = name.removesuffix("_out")
                 text = "".join(
@@ -78,22 +78,18 @@ def test_the_commands_are_those_of_the_assignment(folder, capsys, commands):
     status, out, _ = run(capsys)
     assert status == 0 and out[:4] == ["run 1 of 7: generate-1337", "run 2 of 7: sst-prompt-1337",
                                        "    dev accuracy 0.5000", "    test accuracy 0.1000"]
-    assert {args.seed for args in commands} == {1337}
-    assert {Path(args.pretrained_model_path).name for args in commands} == {"stories42M.pt"}
     assert [(args.option, Path(args.train).name, args.batch_size) for args in commands[1:]] == [
-        ("prompt", "sst-train.txt", 10), ("prompt", "cfimdb-train.txt", 10),
-        ("finetune", "sst-train.txt", 80), ("finetune", "cfimdb-train.txt", 10),
-        ("lora", "sst-train.txt", 80), ("lora", "cfimdb-train.txt", 10)]
-    for args in commands[3:]:
-        assert (args.epochs, args.lr, args.resume) == (5, 2e-5, True)
-        assert (args.lora_rank, args.lora_alpha) == (4, 1.0)
+        (option, f"{dataset}-train.txt", 10 if option == "prompt" else batch_size)
+        for option in ("prompt", "finetune", "lora")
+        for dataset, batch_size in (("sst", 80), ("cfimdb", 10))]
+    for args in commands:
+        assert (args.seed, Path(args.pretrained_model_path).name) == (1337, "stories42M.pt")
+        if args.option in TRAINING:
+            assert (args.epochs, args.lr, args.resume) == (5, 2e-5, True)
+            assert (args.lora_rank, args.lora_alpha) == (4, 1.0)
     assert all((folder / name).is_file() for name in PREDICTIONS + STORIES)
-
-
-@pytest.mark.parametrize("words, count", [
-    (["sst"], 3), (["lora"], 2), (["generate", "cfimdb-prompt"], 2), (["finetune", "sst"], 4)])
-def test_tasks_are_chosen_by_name_job_or_data_set(words, count, folder, capsys, commands):
-    assert run(capsys, "--tasks", *words)[0] == 0 and len(commands) == count
+    for words, count in (("sst", 3), ("generate cfimdb-prompt", 2), ("finetune lora", 4)):
+        assert f"run 1 of {count}: " in run(capsys, "--tasks", *words.split())[1][0]
 
 
 def test_only_what_draws_at_random_is_repeated_and_what_is_done_is_kept(folder, capsys, commands):
@@ -160,21 +156,19 @@ def test_results_have_means_and_standard_deviations_of_the_written_outputs(
 @pytest.mark.parametrize("task, index, shares, expected", [
     ("sst-prompt", 0, [261 / 1101], ("0.2371 (0.000)", "–", "equal")),
     ("sst-prompt", 0, [262 / 1101], ("0.2371 (0.000)", "–", "differs")),
-    ("cfimdb-prompt", 1, [53 / 488], ("0.1086 (0.000)", "–", "equal")),
     ("sst-finetune", 0, [0.46], ("0.411 (0.025)", "+2.0", "agrees")),
     ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs")),
-    ("sst-lora", 1, [0.2, 0.25], ("0.269 (0.020)", "-2.2", "differs")),
-    ("cfimdb-lora", 1, [0.5], ("0.506 (0.239)", "-0.0", "not comparable"))])
+    ("sst-lora", 1, [0.2, 0.25], ("0.269 (0.020)", "-2.2", "differs"))])
 def test_verdicts(task, index, shares, expected):
     assert reproduce.compare(task, index, shares) == expected
 
 
 def test_all_that_is_missing_is_named_before_any_work(folder, capsys, commands):
-    (folder / "data/sst-dev.txt").unlink()
-    (folder / "data/sst-test.txt").unlink()
-    status, _, err = run(capsys)
+    for split in ("dev", "test"):
+        (folder / f"data/sst-{split}.txt").unlink()
+    status, _, (said,) = run(capsys)
     assert status == 2 and not commands and not (folder / "reproduction").exists()
-    assert err[0].startswith("reproduce.py: missing: data/sst-dev.txt, data/sst-test.txt; ")
+    assert said.startswith("reproduce.py: missing: data/sst-dev.txt, data/sst-test.txt; ")
     assert run(capsys, "--tasks", "generate", "cfimdb")[0] == 0  # they need neither
 
 
@@ -183,9 +177,8 @@ def test_a_failed_run_is_reported_with_its_message_and_is_not_done(
     (tmp_path / "run_llama.py").write_text("exit('run_llama.py: x.txt: bad')", encoding="utf-8")
     monkeypatch.setattr(reproduce, "HERE", tmp_path)
     for _ in range(2):
-        status, out, (said,) = run(capsys, "--tasks", "generate")
-        assert (status, out) == (1, ["run 1 of 1: generate-1337"])
-        assert "exit status 1: run_llama.py: x.txt: bad (" in said
+        status, _, (said,) = run(capsys, "--tasks", "generate")
+        assert status == 2 and "exit status 1: run_llama.py: x.txt: bad (" in said
         assert f"rename {Path('reproduction/generate-1337')} " in said
     log = folder / "reproduction/generate-1337/log.txt"
     assert log.read_text(encoding="utf-8") == "run_llama.py: x.txt: bad\n" * 2
@@ -196,8 +189,8 @@ def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands
     (folder / "data/sst-dev.txt").write_text("0 ||| another film\n" * 10, encoding="utf-8")
     status, _, (said,) = run(capsys, "--tasks", "sst-lora")
     place = Path("reproduction/sst-lora-1337")
-    assert status == 1 and said.startswith(f"reproduce.py: {place / 'sst-dev-lora-output.txt'}, ")
-    assert f"rename {place} " in said
+    assert status == 2 and said.startswith(f"reproduce.py: {place}: sst-dev-lora-output.txt, line ")
+    assert said.endswith("rename this folder to repeat the run")
     assert run(capsys, "--tasks", "generate")[0] == 0  # and does not count the run
     assert table(folder / "results.md")["LoRA", "SST dev"][:2] == ["0", "not run"]
 
