@@ -1,6 +1,5 @@
 """Runs are kept, resumed and compared with what is published; the outcome can be handed in."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,30 +14,28 @@ import prepare_submit
 import reproduce
 import run_llama
 import test_prepare_submit
-from runs import ROOT, STORIES, TRAINING
+from prepare_submit import CLASSES
+from runs import ROOT, STORIES, TRAINING, labels_in
 from test_prepare_submit import NAME, PREDICTIONS
-from utils import PROMPT, read_examples
+from utils import PROMPT
 
-NAMES = {"sst": ["awful", "bad", "average", "good", "excellent"], "cfimdb": ["bad", "good"]}
 run = partial(test_prepare_submit.run, main=reproduce.main)
 RIGHT = {seed: {"dev": dev, "test": 1} for seed, dev in ((1337, 5), (1338, 6), (1339, 9))}  # of ten
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Stand-ins for the official files: no model, and sentences that end in their label."""
-    work = tmp_path / "work"
-    (work / "data").mkdir(parents=True)
-    for name in ("stories42M.pt", "tokenizer.model"):
-        (work / name).touch()
-    for dataset, words in NAMES.items():
-        for split, count in (("train", 20), ("dev", 10), ("test", 10)):
-            (work / f"data/{dataset}-{split}.txt").write_text("".join(
-                f"{i % len(words)} ||| a {split} film no. {i} was {words[i % len(words)]}\n"
-                for i in range(count)), encoding="utf-8")
-        (work / f"data/{dataset}-label-mapping.json").write_text(json.dumps(words))
-    monkeypatch.chdir(work)
-    return work
+    """Stand-ins for the official files: ten sentences each, the rest empty."""
+    (tmp_path / "work/data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    text = "".join(f"{i % 2} ||| film no. {i}\n" for i in range(10))
+    for dataset in CLASSES:
+        for split in ("train", "dev", "test"):
+            Path(f"data/{dataset}-{split}.txt").write_text(text, encoding="utf-8")
+        Path(f"data/{dataset}-label-mapping.json").touch()
+    Path("stories42M.pt").touch()
+    Path("tokenizer.model").touch()
+    return tmp_path / "work"
 
 
 @pytest.fixture
@@ -47,20 +44,19 @@ def commands(monkeypatch) -> list[Namespace]:
     done = []
 
     def execute(run, command) -> None:
-        run.folder.mkdir(parents=True, exist_ok=True)
         assert Path(command[0]) == Path(sys.executable) and command[1].endswith("run_llama.py")
         args = run_llama.get_args(command[2:])
         done.append(args)
+        run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / "model.pt").touch()
         question = " Is this movie so or so? This movie is" * (args.option == "prompt")
         for name, output in run.outputs.items():
             text = f"{PROMPT} five words or more, here"
-            if run.dataset:
-                split = name.removesuffix("_out")
+            if split := run.dataset and name.removesuffix("_out"):
+                right = RIGHT[args.seed][split]
                 text = "".join(
-                    f"{label if i < RIGHT[args.seed][split] else int(not label)} ||| "
-                    f"{sentence}{question}\n"
-                    for i, (label, sentence) in enumerate(read_examples(getattr(args, split))))
+                    f"{label if i < right else 1 - label} ||| film no. {i}{question}\n"
+                    for i, label in enumerate(labels_in(getattr(args, split))))
             (run.folder / output).write_text(text, encoding="utf-8")
 
     monkeypatch.setattr(reproduce, "execute", execute)
@@ -102,16 +98,11 @@ def test_only_what_draws_at_random_is_repeated_and_what_is_done_is_kept(folder, 
         "", "reproduction/sst-lora-1337", "reproduction/sst-lora-1338"))
     assert top == first != second
     assert {path.parent.name[-4:] for path in folder.rglob("model.pt")} == {"1337"}
-
-
-def test_a_run_is_done_again_only_where_an_output_is_missing(folder, capsys, commands):
     place = folder / "reproduction/sst-lora-1337"
-    for change in (lambda: None, (place / "sst-dev-lora-output.txt").unlink,
-                   lambda: shutil.copytree(place, f"{place}-backup")):
-        change()
-        assert run(capsys, "--tasks", "sst-lora")[0] == 0
-    assert len(commands) == 2
-    assert table(folder / "results.md")["LoRA", "SST dev"][:2] == ["1", "0.5000"]
+    shutil.copytree(place, f"{place}-backup")  # is ignored
+    (place / "sst-dev-lora-output.txt").unlink()
+    assert run(capsys, "--tasks", "sst-lora")[0] == 0 and len(commands) == 14
+    assert table(folder / "results.md")["LoRA", "SST dev"][0] == "3"
 
 
 ENDLESS = """
@@ -176,12 +167,12 @@ def test_a_failed_run_is_reported_with_its_message_and_is_not_done(
         folder, capsys, monkeypatch, tmp_path):
     (tmp_path / "run_llama.py").write_text("exit('run_llama.py: x.txt: bad')", encoding="utf-8")
     monkeypatch.setattr(reproduce, "HERE", tmp_path)
+    place = Path("reproduction/generate-1337")
     for _ in range(2):
         status, _, (said,) = run(capsys, "--tasks", "generate")
         assert status == 2 and "exit status 1: run_llama.py: x.txt: bad (" in said
-        assert f"rename {Path('reproduction/generate-1337')} " in said
-    log = folder / "reproduction/generate-1337/log.txt"
-    assert log.read_text(encoding="utf-8") == "run_llama.py: x.txt: bad\n" * 2
+        assert f"rename {place} " in said
+    assert (place / "log.txt").read_text(encoding="utf-8") == "run_llama.py: x.txt: bad\n" * 2
 
 
 def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands):
@@ -226,14 +217,10 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(tmp_path, monkeypatch, capsys):
     shutil.unpack_archive(f"{NAME}.zip")
     story = Path(NAME, STORIES[1]).read_bytes()
     Path(NAME, STORIES[1]).unlink()
-    shutil.copytree(home / "data", f"{NAME}/data")
     for name in ("stories.pt", "tokenizer.model"):
         shutil.copy(ROOT / "demo" / name, NAME)
-    generate = ["run_llama.py", "--pretrained-model-path", "stories.pt"]
-    lora = ["--option", "lora", "--epochs", "1", *(
-        f"--{split}_out=cfimdb-{split}-lora-output.txt" for split in ("dev", "test"))]
-    for command in (generate, [*generate, *lora], ["sanity_check.py", "stories.pt"]):
-        ran = subprocess.run([sys.executable, "-E", *command], cwd=NAME, text=True,
+    for command in (["run_llama.py", "--pretrained-model-path"], ["sanity_check.py"]):
+        ran = subprocess.run([sys.executable, "-E", *command, "stories.pt"], cwd=NAME, text=True,
                              capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         assert ran.returncode == 0, ran.stderr
     assert "Your Llama implementation is correct!" in ran.stdout
