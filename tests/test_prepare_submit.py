@@ -191,7 +191,7 @@ def test_names_in_a_zip_are_checked(prefix, members, said, folder, capsys):
 
 
 @pytest.mark.parametrize("name, status", [
-    ("Gödel_Noether_Curie", 0), ("O'Neil_Saint-Exupéry", 0), ("कुमार_ශ්\u200dරී", 0),
+    ("Gödel_Noether_Curie", 0), ("O'Neil_Saint-Exupéry", 0), ("कुमार_ශ්\u200dරී", 0), ("Ефимов", 0),
     ("my submission", 2), ("LOVELACE_", 2), ("1_2", 2), ("A__B", 2)])
 def test_the_folder_is_named_by_surnames(name, status, folder, capsys, monkeypatch):
     """Also as macOS writes a name: decomposed, and in a zip without the mark of UTF-8."""
