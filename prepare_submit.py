@@ -78,7 +78,7 @@ def check(archive: bytes, folder: Path, source: Path) -> list[str]:
         (len(archive) > SIZE_LIMIT, f"the zip has more than {SIZE_LIMIT:,} bytes"),
         (any("\\" in member.orig_filename for member in members.values()),
          "names use \\ for /, as some Windows programs do; zip it with another one"),
-        (not is_surnames(top), f"the files are in {top!r}; put them into one folder named "
+        (not is_surnames(top), f"the files are in {top or '.'!r}; put them into one folder named "
                                "SURNAME1_SURNAME2 (letters and _)"),
         (extra, f"not part of a submission: {extra}; `zip -d FILE.zip '__MACOSX/*' '*.DS_Store'` "
                 "removes what macOS adds")]
