@@ -1,4 +1,4 @@
-"""Typical mistakes, and other readings of the assignment, as changes of tests/solutions/."""
+"""Typical mistakes, and other readings of the assignment, as changes of benchmarks/textbook/."""
 
 # For every part: what the mistake is, a text in the part's file, and what stands there instead;
 # where one change is not enough, further pairs of texts follow.

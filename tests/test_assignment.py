@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-ROOT, ASSIGNMENT, SOLUTION = TESTS.parent, TESTS / "assignment", TESTS / "solutions"
+ROOT, ASSIGNMENT = TESTS.parent, TESTS / "assignment"
+SOLUTION = ROOT / "benchmarks" / "textbook"
 sys.path += [path for path in (str(TESTS), str(ROOT)) if path not in sys.path]
 
 from assignment.judge import FIVE, PARTS  # noqa: E402

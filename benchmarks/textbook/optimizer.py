@@ -1,4 +1,4 @@
-"""Another correct solution: AdamW as in Algorithm 2, one tensor after the other."""
+"""Textbook solution: AdamW as in Algorithm 2, one tensor after the other."""
 
 import torch
 from torch.optim import Optimizer
@@ -34,11 +34,12 @@ class AdamW(Optimizer):
             state["v"] = torch.zeros_like(p.data)
         state["step"] += 1
         t, lr, decay = state["step"], group["lr"], group["weight_decay"]
-        state["m"] = beta1 * state["m"] + (1 - beta1) * grad
-        state["v"] = beta2 * state["v"] + (1 - beta2) * grad ** 2
+        state["m"].mul_(beta1).add_(grad, alpha=1 - beta1)
+        state["v"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         m, v = state["m"], state["v"]
         if group["correct_bias"]:
             m = m / (1 - beta1 ** t)
             v = v / (1 - beta2 ** t)
         p.data = p.data - lr * m / (torch.sqrt(v) + group["eps"])
-        p.data = p.data - lr * decay * p.data
+        if decay > 0:
+            p.data = p.data - lr * decay * p.data

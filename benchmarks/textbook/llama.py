@@ -1,4 +1,4 @@
-"""Another correct solution: the model, written plainly."""
+"""Textbook solution: the model, written plainly."""
 
 import math
 

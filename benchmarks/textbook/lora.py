@@ -1,4 +1,4 @@
-"""Another correct solution: LoRA, with a merge that makes new linear layers."""
+"""Textbook solution: LoRA, with a merge that makes new linear layers."""
 
 import torch
 from torch import nn

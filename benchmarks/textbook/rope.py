@@ -1,4 +1,4 @@
-"""Another correct solution: rotary embeddings without complex numbers."""
+"""Textbook solution: rotary embeddings without complex numbers."""
 
 import torch
 
