@@ -3,7 +3,6 @@
     python run_llama.py --option generate | prompt | finetune | lora
 """
 
-import argparse
 import copy
 import hashlib
 import json
@@ -12,12 +11,12 @@ import os
 import random
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,33 +33,20 @@ from optimizer import AdamW
 from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import KIND, PROMPT, InputError, checked, progress
 
-# --resume compares the contents of these files, and every option that training reads.
-TRAINS_ON = ("train", "dev", "pretrained_model_path", "tokenizer")
-NOT_COMPARED = {
+PLACEHOLDER = -1  # label of a sentence whose true label is not public
+NOT_COMPARED = {  # by --resume
     "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
     "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
-PLACEHOLDER = -1  # label of a sentence whose true label is not public
 DEMO = Path(__file__).parent / "demo"
-EMBEDDED = {  # replacements in demo/ for official files, used where none of those exists
-    "model": {"stories42M.pt": "stories.pt"},
-    "data": {"data/cfimdb-train.txt": "reviews2-train.txt",
-             "data/cfimdb-dev.txt": "reviews2-dev.txt",
-             "data/cfimdb-test.txt": "reviews2-test.txt",
-             "data/cfimdb-label-mapping.json": "reviews2-label-mapping.json"},
-}
-
-
-class TrainingDiverged(InputError):
-    """The loss or a parameter is no longer finite."""
-
-    status = 1
+EMBEDDED = {"stories42M.pt": "stories.pt"} | {  # what replaces official files, in demo/
+    f"data/cfimdb-{name}": f"reviews2-{name}"
+    for name in ("train.txt", "dev.txt", "test.txt", "label-mapping.json")}
 
 
 def get_args(argv: list[str] | None = None) -> Namespace:
     """Parse the command line (default: `sys.argv`)."""
-    parser = utils.Parser(
-        prog="run_llama.py", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description="Continue a story, or classify sentences in one of three ways.")
+    parser = utils.Parser("run_llama.py", formatter_class=ArgumentDefaultsHelpFormatter,
+                          description="Continue a story, or classify sentences in three ways.")
     add = parser.add_argument_group("the job").add_argument
     add("--option", choices=("generate", *KIND), default="generate", help="what to do")
     add("--use_gpu", action="store_true", help="run on CUDA rather than on the CPU")
@@ -106,27 +92,26 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 
 
 def prepare(
-    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = (), **more: str
+    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = ()
 ) -> Namespace:
     """Complete the options of a job, and check its inputs and outputs before the work.
 
     Args:
         job: a choice of --option, or "train": "lora" if `args.option` is that, else "finetune".
         reads, writes: names of the attributes with the paths of its data files and outputs.
-        more: further attributes.
     Returns:
         A copy of `args` with defaults for missing options, the `device`, and two paths: `filepath`
         of the trained model, and `state`, from which --resume continues.
     """
     if job == "train":
         job = "lora" if args.option == "lora" else "finetune"
-    args = Namespace(**vars(get_args([])) | vars(args) | more | {"option": job})
+    args = Namespace(**vars(get_args([])) | vars(args) | {"option": job})
     args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
     args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out is unique to a run
     args.device = pick_device(args.use_gpu)
-    use_embedded(args, "model", ["pretrained_model_path"])
+    use_embedded(args, ["pretrained_model_path"])
     if reads:
-        use_embedded(args, "data", reads)
+        use_embedded(args, reads)
         try:
             import sklearn.metrics  # noqa: F401  (takes a second; needed after the first epoch)
         except ImportError as error:
@@ -148,28 +133,18 @@ def prepare(
     return args
 
 
-def use_embedded(args: Namespace, what: str, options: Iterable[str]) -> None:
+def use_embedded(args: Namespace, options: Iterable[str]) -> None:
     """If these options have their defaults and no such file exists, use demo/, and warn."""
-    paths = {option: getattr(args, option) for option in options}
-    embedded = EMBEDDED[what]
-    are_defaults = embedded.keys() >= set(paths.values())
-    if are_defaults and not any(map(os.path.exists, embedded)) and DEMO.is_dir():
-        vars(args).update({name: str(DEMO / embedded[path]) for name, path in paths.items()})
-        name, path = next(iter(paths.items()))
-        print(f"*** WARNING: {path} is not here: using the small embedded {what}, "
-              f"{getattr(args, name)}. The published results do not apply to it.\n"
+    paths = [getattr(args, option) for option in options]
+    if EMBEDDED.keys() >= set(paths) and not any(map(os.path.exists, paths)) and DEMO.is_dir():
+        embedded = [str(DEMO / EMBEDDED[path]) for path in paths]
+        vars(args).update(zip(options, embedded))
+        print(f"*** WARNING: {paths[0]} is not here: using the small embedded {embedded[0]} "
+              "instead. The published results do not apply to it.\n"
               "*** `bash setup.sh` fetches the official files.", file=sys.stderr)
 
 
 Row = tuple[str, int, list[int]]  # a sentence, its label and its token ids
-
-
-class Data(NamedTuple):
-    """The tokenized splits of a data set."""
-
-    tokenizer: Tokenizer
-    num_labels: int
-    rows: dict[str, list[Row]]  # by "train", "dev" and "test"
 
 
 def create_data(
@@ -179,7 +154,6 @@ def create_data(
     """Read and tokenize a file of lines `label ||| sentence`.
 
     Args:
-        lower: whether to lowercase the sentences.
         eos: whether the token ids end in `</s>`; they start with `<s>`.
         prompt_suffix: appended to each sentence, after a space; never truncated.
     Returns:
@@ -200,10 +174,8 @@ def create_data(
 class LlamaDataset(Dataset):
     """Rows of `create_data`, collated into padded batches.
 
-    Args:
-        dataset: rows; those without token ids are encoded from their sentences.
-        eos: whether rows end in `</s>` in a batch, regardless of `dataset`.
-        tokenizer: by default the one named in `args`, or else `tokenizer.model`.
+    Rows without token ids are encoded from their sentences. In a batch, rows end in `</s>` if `eos`
+    is true, whatever they end in here.
     """
 
     def __init__(
@@ -239,31 +211,30 @@ class LlamaDataset(Dataset):
 
 def load_data(
     args: Namespace, splits: Iterable[str], num_labels: int = 0, prompt_suffix: str | None = None
-) -> Data:
+) -> tuple[Tokenizer, int, dict[str, DataLoader]]:
     """Read and tokenize splits, each sentence once, and check their labels.
 
     Args:
         num_labels: used where "train" is not among the splits.
         prompt_suffix: appended to the sentences of dev and test.
+    Returns:
+        The tokenizer, the number of labels, and for each split its batches, shuffled for "train".
     """
-    tokenizer, data = Tokenizer(args.max_sentence_len, args.tokenizer), {}
+    tokenizer, loaders = Tokenizer(args.max_sentence_len, args.tokenizer), {}
     for split in splits:
-        path, suffix = getattr(args, split), None if split == "train" else prompt_suffix
-        data[split] = create_data(path, tokenizer, split, eos=False, prompt_suffix=suffix)
-        if split == "train":
-            data[split], num_labels = data[split]
-        lowest = 0 if split == "train" else PLACEHOLDER
-        for line, (_, label, _) in enumerate(data[split], start=1):
-            if not lowest <= label < num_labels:
+        path, is_train = getattr(args, split), split == "train"
+        rows = create_data(path, tokenizer, split, eos=False,
+                           prompt_suffix=None if is_train else prompt_suffix)
+        if is_train:
+            rows, num_labels = rows
+        for line, (_, label, _) in enumerate(rows, start=1):
+            if not (0 if is_train else PLACEHOLDER) <= label < num_labels:
                 raise InputError(f"{path}, line {line}: label {label} is not from 0 to "
                                  f"{num_labels - 1}; the training data have {num_labels} labels")
-    return Data(tokenizer, num_labels, data)
-
-
-def make_loader(args: Namespace, data: Data, split: str, shuffle: bool = False) -> DataLoader:
-    """Batches of `--batch_size` rows."""
-    dataset = LlamaDataset(data.rows[split], args, tokenizer=data.tokenizer)
-    return DataLoader(dataset, args.batch_size, shuffle, collate_fn=dataset.collate_fn)
+        dataset = LlamaDataset(rows, args, tokenizer=tokenizer)
+        loaders[split] = DataLoader(dataset, args.batch_size, is_train,
+                                    collate_fn=dataset.collate_fn)
+    return tokenizer, num_labels, loaders
 
 
 def seed_everything(seed: int = 11711) -> None:
@@ -331,7 +302,6 @@ def model_eval(
         others), predictions, labels, sentences.
     """
     from sklearn.metrics import f1_score
-
     model.eval()
     predictions, labels, sents = [], [], []
     for batch in progress(dataloader, "evaluate"):
@@ -359,13 +329,11 @@ def write_predictions_to_file(
     print(f"{split} predictions are in {outfile}")
 
 
-def evaluate(args: Namespace, model: nn.Module, data: Data) -> None:
+def evaluate(args: Namespace, model: nn.Module, loaders: dict[str, DataLoader]) -> None:
     """Classify dev and test, write the predictions, and print a report on each."""
     from sklearn.metrics import classification_report
-
     for split, outfile in (("dev", args.dev_out), ("test", args.test_out)):
-        loader = make_loader(args, data, split)
-        acc, _, pred, labels, sents = model_eval(loader, model, args.device)
+        acc, _, pred, labels, sents = model_eval(loaders[split], model, args.device)
         write_predictions_to_file(split, outfile, acc, pred, sents)
         if known := without_placeholders(labels, pred):
             print(classification_report(*known, digits=4, zero_division=0))
@@ -377,7 +345,8 @@ def generate_sentence(
     args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75, temperature: float = 0.0
 ) -> None:
     """Continue a text, print it and write it to a file."""
-    args = prepare(args, "generate", writes=["outfile"], outfile=outfile)
+    args = Namespace(**vars(args) | {"outfile": outfile})
+    args = prepare(args, "generate", writes=["outfile"])
     write_stories(args, prefix, {outfile: temperature}, max_new_tokens)
 
 
@@ -415,24 +384,25 @@ def question(names: list[str]) -> str:
 
 def test_with_prompting(args: Namespace) -> None:
     """Classify dev and test by asking the language model, without any training."""
-    args = prepare(args, "prompt", ["train", "dev", "test", "label_names"], ["dev_out", "test_out"])
+    splits = ["train", "dev", "test"]
+    args = prepare(args, "prompt", [*splits, "label_names"], ["dev_out", "test_out"])
     names = utils.read_label_names(args.label_names)
-    data = load_data(args, ["train", "dev", "test"], prompt_suffix=question(names))
-    if len(names) != data.num_labels:
-        raise InputError(f"{args.label_names}: {len(names)} names for the {data.num_labels} labels "
-                         f"of {args.train}; it needs one for each")
-    config = SimpleNamespace(
-        num_labels=data.num_labels, pretrained_model_path=args.pretrained_model_path)
+    _, num_labels, loaders = load_data(args, splits, prompt_suffix=question(names))
+    if len(names) != num_labels:
+        raise InputError(f"{args.label_names}: {len(names)} names for the {num_labels} labels of "
+                         f"{args.train}; it needs one for each")
+    path = args.pretrained_model_path
+    config = SimpleNamespace(num_labels=num_labels, pretrained_model_path=path)
     tokenizer = Tokenizer(None, args.tokenizer)  # --max_sentence_len does not cut label names
-    model = load_model(args, args.pretrained_model_path, tokenizer,
+    model = load_model(args, path, tokenizer,
                        lambda: LlamaZeroShotClassifier(config, tokenizer, names))
-    evaluate(args, model, data)
+    evaluate(args, model, loaders)
 
 
 def train(args: Namespace) -> None:
     """Train, with LoRA if `args.option` is "lora", and save the model of the best epoch."""
     args = prepare(args, "train", ["train", "dev"], ["filepath", "state"])
-    fit(args, load_data(args, ["train", "dev"]))
+    fit(args, *load_data(args, ["train", "dev"]))
     with suppress(OSError):  # the run has succeeded
         os.unlink(args.state)
 
@@ -447,44 +417,43 @@ def test(args: Namespace) -> None:
     if not isinstance(saved, dict) or "model_config" not in saved:
         raise InputError(f"{args.filepath}: not a trained classifier; `train` saves one")
     config = SimpleNamespace(**saved["model_config"])
-    data = load_data(args, ["dev", "test"], config.num_labels)
-    model = load_model(args, args.filepath, data.tokenizer,
-                       lambda: LlamaEmbeddingClassifier(config))
+    tokenizer, _, loaders = load_data(args, ["dev", "test"], config.num_labels)
+    model = load_model(args, args.filepath, tokenizer, lambda: LlamaEmbeddingClassifier(config))
     model.load_state_dict(saved["model"])
-    evaluate(args, model, data)
+    evaluate(args, model, loaders)
 
 
 def train_and_test(args: Namespace) -> None:
     """Train, and evaluate the model of the best epoch on dev and test."""
-    args = prepare(args, "train", ["train", "dev", "test"],
-                   ["filepath", "state", "dev_out", "test_out"])
-    data = load_data(args, ["train", "dev", "test"])
-    evaluate(args, fit(args, data), data)
+    splits = ["train", "dev", "test"]
+    args = prepare(args, "train", splits, ["filepath", "state", "dev_out", "test_out"])
+    tokenizer, num_labels, loaders = load_data(args, splits)
+    evaluate(args, fit(args, tokenizer, num_labels, loaders), loaders)
     with suppress(OSError):  # the run has succeeded
         os.unlink(args.state)
 
 
-def fit(args: Namespace, data: Data) -> nn.Module:
+def fit(
+    args: Namespace, tokenizer: Tokenizer, num_labels: int, loaders: dict[str, DataLoader]
+) -> nn.Module:
     """Train a classifier; return the model of the best epoch, with LoRA merged into it.
 
     Random numbers are drawn in the order of the course's program (structure.md).
     """
     config = SimpleNamespace(
-        hidden_dropout_prob=args.hidden_dropout_prob, num_labels=data.num_labels, data_dir=".",
+        hidden_dropout_prob=args.hidden_dropout_prob, num_labels=num_labels, data_dir=".",
         pretrained_model_path=args.pretrained_model_path, option=args.option)
-    model = load_model(args, args.pretrained_model_path, data.tokenizer,
+    model = load_model(args, args.pretrained_model_path, tokenizer,
                        lambda: make_classifier(args, config))
     lora, count, percent = count_lora_parameters(model)
     print(f"train {count:,} parameters, {lora:,} ({percent:.1f}%) of them LoRA's, on {args.device}")
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr)
-    train_loader = make_loader(args, data, "train", shuffle=True)
-    dev_loader = make_loader(args, data, "dev")
     state = load_state(args, model, optimizer)
     for epoch in range(state["done"], args.epochs):
         started = time.monotonic()
-        loss = train_epoch(args, model, optimizer, train_loader, epoch)
-        train_acc, *_ = model_eval(train_loader, model, args.device)
-        dev_acc, dev_f1, *_ = model_eval(dev_loader, model, args.device)
+        loss = train_epoch(args, model, optimizer, loaders["train"], epoch)
+        train_acc, *_ = model_eval(loaders["train"], model, args.device)
+        dev_acc, dev_f1, *_ = model_eval(loaders["dev"], model, args.device)
         state |= {"done": epoch + 1, "weights": {
             name: p.detach().to("cpu", copy=True)
             for name, p in model.named_parameters() if p.requires_grad}}
@@ -509,9 +478,6 @@ def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingC
     """A classifier with all parameters trainable, or with LoRA only its matrices and the head."""
     model = LlamaEmbeddingClassifier(config)
     if args.option == "lora":
-        if args.lora_rank > (dim := model.llama.params.dim):
-            raise InputError(f"--lora_rank {args.lora_rank}: must not exceed the model's width, "
-                             f"{dim}")
         model.llama.requires_grad_(False)
         model.llama = apply_lora(model.llama, rank=args.lora_rank, alpha=args.lora_alpha)
     return model
@@ -520,23 +486,22 @@ def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingC
 def train_epoch(
     args: Namespace, model: nn.Module, optimizer: AdamW, loader: DataLoader, epoch: int
 ) -> float:
-    """Train for one epoch; return the mean loss of its batches, or raise TrainingDiverged."""
+    """Train for one epoch; return the mean loss of its batches, or raise InputError."""
     model.train()
     total = 0.0
-    for step, batch in enumerate(progress(loader, f"train epoch {epoch}")):
+    for batch in progress(loader, f"train epoch {epoch}"):
         log_probs = model(batch["token_ids"].to(args.device))
         labels = batch["labels"].to(args.device)
         loss = F.nll_loss(log_probs, labels, reduction="sum") / args.batch_size
         total += loss.item()
         if not math.isfinite(total):
-            raise TrainingDiverged(f"training diverged: the loss is {loss.item()} at step {step} "
-                                   f"of epoch {epoch}; try a smaller --lr than {args.lr:g}")
+            break
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    if not all(p.isfinite().all() for p in model.parameters()):
-        raise TrainingDiverged("training diverged: a parameter is not finite at the end of epoch "
-                               f"{epoch}; try a smaller --lr than {args.lr:g}")
+    if not (math.isfinite(total) and all(p.isfinite().all() for p in model.parameters())):
+        raise InputError(f"training diverged in epoch {epoch}, at a loss of {loss.item():g}; try a "
+                         f"smaller --lr than {args.lr:g}")
     return total / len(loader)
 
 
@@ -548,18 +513,16 @@ def save_model(
     plain_config, plain_args = (
         json.loads(json.dumps(vars(namespace), default=str)) for namespace in (config, args))
     plain_args.pop("resume", None)  # a resumed run saves the same bytes
-    utils.save_file(filepath, {"model": dict(model.state_dict()), "model_config": plain_config,
-                         "args": plain_args})
+    utils.save_file(filepath, {
+        "model": dict(model.state_dict()), "model_config": plain_config, "args": plain_args})
     print(f"save the model to {filepath}")
 
 
 def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
     """Start training anew, or with --resume after the last epoch of an interrupted run."""
     options = {name: str(value) for name, value in vars(args).items() if name not in NOT_COMPARED}
-    for name in TRAINS_ON:
-        with utils.naming(getattr(args, name)):
-            content = Path(getattr(args, name)).read_bytes()
-        options[name] = hashlib.sha256(content).hexdigest()
+    for name in ("train", "dev", "pretrained_model_path", "tokenizer"):  # wherever the file is
+        options[name] = hashlib.sha256(Path(getattr(args, name)).read_bytes()).hexdigest()
     if not args.resume or not os.path.exists(args.state):
         if args.resume:
             print(f"--resume: there is no {args.state}; starting from the beginning")

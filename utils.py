@@ -30,10 +30,7 @@ SEPARATOR = " ||| "
 class InputError(ValueError):
     """An error for the user; the message is one line: what is wrong, where, and what to do."""
 
-    status = 2  # exit status of the program
 
-
-# ------------------------------------------------------------------------------------------ files
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
@@ -72,7 +69,7 @@ def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            shutil.copyfile(part, target)  # a file that is mounted cannot be replaced
+            shutil.copyfile(part, target)  # a mounted file cannot be replaced
             os.unlink(part)
     except BaseException as error:
         with suppress(OSError):
@@ -88,9 +85,9 @@ def check_writable(path: str) -> None:
     folder = os.path.dirname(target)
     with suppress(FileNotFoundError):
         os.stat(target)  # raises another OSError where the name is too long
-    is_device = os.path.exists(target) and not os.path.isfile(target)
     if os.path.isdir(target):
         raise InputError(f"{path}: is a folder; choose another name")
+    is_device = os.path.exists(target) and not os.path.isfile(target)
     if not is_device and not os.access(folder, os.W_OK):
         raise InputError(f"{path}: {folder} is missing or read-only; make it, or choose another")
 
@@ -151,42 +148,28 @@ def read_examples(path: str) -> list[Example]:
         InputError: naming file and line, for a line that does not have this form.
     """
     with naming(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        text = re.sub(r"\n\s*\Z", "", file.read())
-    if not text.strip():
-        raise InputError(f"{path}: empty; it needs lines 'label ||| sentence'")
-    return [parse_example(line, f"{path}, line {number}")
-            for number, line in enumerate(text.split("\n"), start=1)]
-
-
-def parse_example(line: str, where: str) -> Example:
-    """Split a line of a data file; `where` is for the messages."""
-    label, separator, sentence = line.partition(SEPARATOR)
-    if re.search("[\udc80-\udcff]", line):  # bytes that could not be decoded
-        raise InputError(f"{where}: not UTF-8; convert the file")
-    if not separator:
-        raise InputError(f"{where}: no ' ||| ' between label and sentence")
-    if not re.fullmatch("-?[0-9]{1,9}", label.strip()):
-        raise InputError(f"{where}: the label {label!r:.40} is not a whole number")
-    if not sentence.strip():
-        raise InputError(f"{where}: no sentence after the label")
-    return Example(int(label), sentence.strip())
+        lines = file.read().rstrip().split("\n")
+    # Bytes that are not UTF-8 have become characters from U+DC80 to U+DCFF.
+    pattern = re.compile(r"(-?[0-9]{1,9})\s* \|\|\| ([^\udc80-\udcff]+)")
+    matches = [pattern.fullmatch(line.strip()) for line in lines]
+    if None in matches:
+        number = matches.index(None) + 1
+        raise InputError(f"{path}, line {number}: {lines[number - 1][:40]!r} is not of the form "
+                         "'label ||| sentence' (a whole number, UTF-8 text)")
+    return [Example(int(match[1]), match[2].strip()) for match in matches]
 
 
 def read_label_names(path: str) -> list[str]:
     """Read the names of the labels, a JSON array of strings; anything else is an InputError."""
-    try:
-        with naming(path):
-            names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):
-        names = None
+    names = None
+    with suppress(ValueError, RecursionError), naming(path):
+        names = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     # A line break in a name would break the lines of the output, too.
     if not isinstance(names, list) or not names or not all(
             isinstance(name, str) and name.strip() and name.isprintable() for name in names):
         raise InputError(f'{path}: not a JSON list of names, such as ["bad", "good"]')
     return names
 
-
-# ---------------------------------------------------------------------------------- command lines
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that reports errors in one line."""
@@ -234,7 +217,7 @@ def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None 
     except KeyboardInterrupt as interrupt:
         status, message = (*interrupt.args, 130)[0], interrupted
     except InputError as error:
-        status, message = error.status, error
+        status, message = 2, error
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         hint = ("; `bash setup.sh` fetches the official files, --help explains how to name others"
