@@ -30,14 +30,14 @@ def test_lines_are_label_separator_and_sentence(tmp_path, content, expected):
     ("١ ||| a digit to Python\n".encode(), 1), (b"9" * 5000 + b" ||| more than int() takes\n", 1),
     (b"1 ||| fine\n1 ||| fine\n1 |||  \n", 3),
     (b"1 ||| fine\r\n1 ||| fine\r1 ||| caf\xe9\n", 3), ("1 ||| fine\n".encode("utf-16"), 1),
-    (b"", None), (b"\n \n", None),
+    (b"", 1), (b"\n \n", 1),
 ])
 def test_what_has_another_form_is_refused_by_file_and_line(tmp_path, content, line):
     path = tmp_path / "data.txt"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
         read_examples(str(path))
-    assert str(error.value).startswith(f"{path}, line {line}: " if line else f"{path}: ")
+    assert str(error.value).startswith(f"{path}, line {line}: ")
 
 
 @pytest.mark.parametrize("content", [

@@ -69,11 +69,17 @@ def test_permissions_follow_the_umask(path):
     assert stat.S_IMODE(os.stat("new").st_mode) == 0o640
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_a_full_disk_is_an_oserror_also_in_the_middle_of_a_checkpoint():
-    with pytest.raises(OSError) as caught:
-        save_file("/dev/full", {"weight": torch.zeros(100_000)})
-    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+def test_a_full_disk_in_the_middle_of_a_checkpoint_is_an_oserror(path):
+    resource = pytest.importorskip("resource", reason="only Unix limits the size of files")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # fails as a full disk does
+    try:
+        with pytest.raises(OSError) as caught:
+            save_file("file", {"weight": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, "file")
+    assert path.read_bytes() == b"old" and os.listdir() == ["file"]
 
 
 def test_a_file_that_cannot_be_replaced_is_written_in_place(path, monkeypatch):
