@@ -11,232 +11,180 @@ import grade
 import prepare_submit
 import reproduce
 import runs
-from prepare_submit import CLASSES
+from grade import WRITTEN
 from runs import ROOT, STORIES
-from test_prepare_submit import CODE, NAME, PREDICTIONS, QUESTIONS, STORY, TEXTS
+from test_prepare_submit import DATA, PREDICTIONS, SUBMISSION, lines, make_zip, predictions, write
+from utils import PROMPT
 
-FIVE = ["rope.py", "llama.py", "classifier.py", "optimizer.py", "lora.py"]
+# A smaller assignment, judged in a fraction of a second: each of the five files has to know the
+# answer. PyTorch is not needed, and would take seconds to import.
+PARTS = ["rope.py apply_rotary_emb", "llama.py LayerNorm", "optimizer.py AdamW",
+         "lora.py apply_lora", "classifier.py LlamaEmbeddingClassifier"]
+ASSIGNMENT = {"tests/assignment/__init__.py": f"""
+import sys
+from unittest.mock import MagicMock
+
+sys.modules.update(numpy=MagicMock(), torch=MagicMock())
+from . import judge
+
+judge.PARTS = {PARTS}
+""", "tests/assignment/test_answers.py": """
+import pytest
+from .judge import FIVE, PARTS, equal, part
+
+def asks(name, about):
+    @part(about)
+    @pytest.mark.parametrize("time", ["once", "again"])
+    def ask(request, time):
+        equal(f"the answer {time}", request.getfixturevalue(name).answer(), 42)
+    return ask
+
+test_rope, test_llama, test_optimizer, test_lora, test_classifier = map(asks, FIVE, PARTS)
+"""}
 RIGHT = "def answer():\n    return 42\n"
-FIRST = [f"{name} answer" for name in FIVE]
-# The tests of a smaller assignment: each of the five files has to know the answer.
-CONFTEST = f"""
-import json
-import pytest
-
-def pytest_addoption(parser):
-    parser.addoption("--report")
-    parser.addoption("--without", action="append", default=[])
-
-def write(config, **line):
-    with open(config.getoption("--report"), "a") as file:
-        file.write(json.dumps(line) + "\\n")
-
-def part_of(item):
-    return item.callspec.params["name"] + " answer"
-
-def pytest_collection_modifyitems(config, items):
-    items[:] = [item for item in items if part_of(item) not in config.getoption("--without")]
-    write(config, parts={FIRST})
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item):
-    write(item.config, part=part_of(item), outcome="started")
-    error = (yield).excinfo
-    write(item.config, part=part_of(item), outcome="failed" if error else "passed",
-          message=f"{{error[0].__name__}}: {{error[1]}}" if error else "")
-"""
-TESTS = f"""
-import importlib
-import pytest
-
-@pytest.mark.parametrize("time", ["once", "again"])  # varies fastest
-@pytest.mark.parametrize("name", {FIVE})
-def test_answer(name, time):
-    found = importlib.import_module(name[:-3]).answer()
-    assert found == 42, f"found {{found}} {{time}}"
-"""
-LABELS = {"sst": [0, 1, 2, 3, 4] * 4, "cfimdb": [0, 1] * 10}
-PUBLISHED = {"prompt": (0.5, 0.0), "finetune": (0.96, 0.01), "lora": (0.9, 0.01)}
+CONSTANT = "cfimdb-dev-lora-output.txt"  # as such a run may well end
+COMPLETE = SUBMISSION | dict.fromkeys(WRITTEN, RIGHT) | {CONSTANT: lines("dev", [0] * 20)}
 
 
-def lines(labels: list[int], end: str = "") -> str:
-    return "".join(f"{label} ||| film no. {i} .{end}\n" for i, label in enumerate(labels))
-
-
-def complete() -> dict[str, str]:
-    """The files of a hand-in without fault: every prediction file has other mistakes."""
-    files = dict.fromkeys(CODE + TEXTS, "a stand-in") | dict.fromkeys(FIVE, RIGHT)
-    files |= {STORIES[0]: STORY, STORIES[1]: STORY + " And ran."}
-    for output in PREDICTIONS:
-        dataset, _, kind, _ = output.split("-")
-        wrong = {"prompting": range(10), "finetuning": [3], "lora": [4, 5]}[kind]
-        labels = [(label + (i in wrong)) % CLASSES[dataset]
-                  for i, label in enumerate(LABELS[dataset])]
-        files[output] = lines(labels, QUESTIONS[dataset] * (kind == "prompting"))
-    return files
-
-
-def write(path: str, changed: dict[str, str | None] | None = None) -> str:
-    """A complete zip or folder, but for some files; None: missing."""
-    folder = Path(path.removesuffix(".zip"), NAME if path.endswith(".zip") else "")
-    folder.mkdir(parents=True)
-    for name, text in (complete() | (changed or {})).items():
-        if text is not None:
-            (folder / name).write_text(text, encoding="utf-8")
-    if path.endswith(".zip"):
-        shutil.make_archive(path.removesuffix(".zip"), "zip", folder.parent, NAME)
-    return path
+def hand_in(path: str, changed: dict[str, str | None]) -> str:
+    """A zip or folder that is right, but for some files; None: missing."""
+    files = {name: text for name, text in (COMPLETE | changed).items() if text is not None}
+    return make_zip(path, files) if path.endswith(".zip") else str(write(Path(path), files))
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, list[str]]]:
-    """A smaller assignment in place of ours; call it for an exit status and the lines printed."""
+def run(tmp_path, monkeypatch, capsys) -> Callable[..., tuple[int, list[str], list[dict]]]:
+    """Put the smaller assignment in place; call it for the exit status, lines and findings."""
     here = tmp_path / "here"
-    files = {"tests/assignment/conftest.py": CONFTEST, "tests/assignment/test_answer.py": TESTS}
-    for dataset, labels in LABELS.items():
-        files |= {f"data/{dataset}-{split}.txt": lines(labels) for split in ("dev", "test")}
-        for option, published in PUBLISHED.items():
-            monkeypatch.setitem(reproduce.PUBLISHED, f"{dataset}-{option}", (published, published))
-    for name, text in files.items():
-        (here / name).parent.mkdir(parents=True, exist_ok=True)
-        (here / name).write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "tests/assignment", here / "tests/assignment",
+                    ignore=shutil.ignore_patterns("test_*", "__pycache__"))
+    write(here, DATA | ASSIGNMENT)
+    for task in ("sst-prompt", "cfimdb-prompt"):
+        monkeypatch.setitem(reproduce.PUBLISHED, task, ((0.5, 0.0), (0.5, 0.0)))
     for module in (grade, prepare_submit):
         monkeypatch.setattr(module, "HERE", here)
     grade.zero_shot.cache_clear()  # of another test's model
     monkeypatch.chdir(tmp_path)
 
-    def run(*argv: str) -> tuple[int, list[str]]:
-        status, out, err = runs.run(list(argv), capsys, grade.main)
+    def run(*argv: str) -> tuple[int, list[str], list[dict]]:
+        status, out, err = runs.run([*argv, "--json", "all.json"], capsys, grade.main)
         assert all("computing" in line for line in err), err
-        return status, [" ".join(line.split()) for line in out.splitlines()]
+        findings = json.loads(Path("all.json").read_text(encoding="utf-8"))
+        return status, [" ".join(line.split()) for line in out.splitlines()], findings
     return run
 
 
 @pytest.mark.parametrize("llama, said", [
-    (RIGHT.replace("42", "41"), "AssertionError: found 41 once"),
-    (None, "ModuleNotFoundError: No module named 'llama'"),
+    (RIGHT.replace("42", "'x' * 1_000"), "the answer once: expected 42, found xxx"),
+    (None, "llama.py cannot be imported: there is no llama.py"),
     ("while True: pass\n", "still running after 20 seconds"),
     ("import os\nos.abort()\n", "SIGABRT"),
-    ("x = bytearray(5 << 30)\n", "MemoryError"),
-    ("open('large', 'wb').write(bytes(65 << 20))\n", "OSError: [Errno 27] File too large"),
-    ("print('x' * 1_000_000)\nraise ValueError('x\\n' * 1_000_000)\n", "ValueError: x x x"),
+    ("x = bytearray(5 << 30)\n", "llama.py cannot be imported: MemoryError"),
+    ("open('large', 'wb').write(bytes(65 << 20))\n", "llama.py cannot be imported: OSError: [Err"),
+    ("print('x' * 1_000_000)\nraise ValueError('x\\n' * 1_000_000)\n",
+     "llama.py cannot be imported: ValueError: x x x"),
     ("import os, shutil\nshutil.rmtree(os.getcwd())\n", "the code deletes its folder"),
 ], ids=["wrong", "missing", "hangs", "aborts", "memory", "disk", "prints", "deletes"])
 def test_code_that_misbehaves_costs_its_own_part(run, tmp_path, llama, said):
-    write("t", {"llama.py": llama})
+    hand_in("t", {"llama.py": llama})
     before = runs.contents(tmp_path)
-    status, out = run("t", "--timeout", "20" if "20 seconds" in said else "120")
-    (verdict,) = [line for line in out if line.startswith(f"{FIRST[1]}: wrong: {said}")]
-    assert status == 1 and f"begin with {FIRST[1]}" in out and len(verdict) < 400
-    # What is deleted cannot be judged, but for what was judged before.
-    right = FIRST[:1] if "deletes" in said else [part for part in FIRST if part != FIRST[1]]
-    assert {f"{part}: right" for part in right} < set(out)
+    status, out, (found,) = run("t", "--timeout", "20" if "20 seconds" in said else "120")
+    (tmp_path / "all.json").unlink()
     assert runs.contents(tmp_path) == before
+    verdict = found["parts"].pop(PARTS[1])
+    assert verdict.startswith(f"wrong: {said}") and len(verdict) < 400
+    assert status == 1 and f"begin with {PARTS[1]}" in out
+    # What is deleted cannot be judged, but for what was judged before.
+    assert {*found["parts"].values()} == {"right"} or "deletes" in said
+    assert found["parts"][PARTS[0]] == "right"
 
 
 def test_a_crash_on_import_is_met_once_and_what_is_not_tried_is_not_right(run):
     """In folders, which may lack what is not made yet."""
-    outputs = STORIES + PREDICTIONS
-    importing = dict.fromkeys(FIVE[2:], f"import llama\n{RIGHT}")
+    outputs = dict.fromkeys(STORIES + PREDICTIONS)
+    importing = dict.fromkeys(WRITTEN[2:], f"import llama\n{RIGHT}")
     crash = "import os\nos.{}\n"
-    write("once", dict.fromkeys(outputs) | importing | {"llama.py": crash.format("abort()")})
-    write("often", dict.fromkeys(outputs) | dict.fromkeys(FIVE[:4], crash.format("_exit(0)")))
-    _, once = run("once")
-    assert once[:7] == ["", "once", "structure", "right", "not here yet", ", ".join(outputs),
-                        "parts"]
-    assert once[-4:-1] == [f"{part}: wrong: ImportError: SIGABRT" for part in FIRST[2:]]
-    _, often = run("often")
-    assert often[-6:-1] == [*(f"{part}: wrong: exit status 0" for part in FIRST[:4]),
-                            f"{FIRST[4]}: not judged: the tests ended before it"]
+    hand_in("once", outputs | importing | {"llama.py": crash.format("abort()")})
+    hand_in("often", outputs | dict.fromkeys(WRITTEN[:4], crash.format("_exit(0)")))
+    _, out, (once, often) = run("once", "often")
+    assert out[:6] == ["", "once", "structure", "right", "not here yet", ", ".join(outputs)]
+    assert all("ImportError: SIGABRT" in once["parts"][part] for part in PARTS[2:])
+    assert [often["parts"][part] for part in PARTS] == [
+        *["wrong: exit status 0"] * 4, "not judged: the tests ended before it"]
 
 
 def test_several_hand_ins_end_in_a_table_and_an_unreadable_one_does_not_stop_the_others(run):
     Path("B.zip").write_bytes(b"no zip at all")
-    status, out = run(write("A.zip"), "B.zip", write("C.zip", {"rope.py": "", "README.md": None}),
-                      "--json", "all.json")
-    assert status == 1
-    assert "sst-dev-finetuning-output.txt 0.9500 0.960 (0.010) -1.0 agrees" in out
-    assert out[-4:] == [
+    status, out, (right, unreadable, wrong) = run(
+        hand_in("A.zip", {}), "B.zip", hand_in("C.zip", {"rope.py": "", "README.md": None}))
+    assert status == 1 and out[-4:] == [
         "hand-in structure parts begin with outputs", "A.zip right 5 of 5 right – right",
-        "B.zip 1 wrong not judged – none", "C.zip 2 wrong 4 of 5 right rope.py answer right"]
-    right, unreadable, wrong = json.loads(Path("all.json").read_text(encoding="utf-8"))
-    assert [report["right"] for report in (right, unreadable, wrong)] == [True, False, False]
+        "B.zip 1 wrong not judged – none", f"C.zip 2 wrong 4 of 5 right {PARTS[0]} right"]
+    assert right["right"] and right["parts"] == dict.fromkeys(PARTS, "right")
+    assert "sst-dev-finetuning-output.txt 0.4000 0.411 (0.025) -0.4 agrees" in out
+    assert f"{CONSTANT} 0.5000 0.510 (0.051) -0.2 agrees, constant" in out
+    assert right["accuracy"]["sst-dev-lora-output.txt"] == pytest.approx(0.25)
     assert unreadable["structure"][0].startswith("cannot be read as a zip")
     assert wrong["structure"] == ["rope.py: empty", "README.md: missing"]
-    assert right["parts"] == dict.fromkeys(FIRST, "right")
-    assert right["accuracy"]["sst-dev-lora-output.txt"] == pytest.approx(0.9)
 
-
-@pytest.mark.parametrize("name, text, said", [
-    ("sst-dev-finetuning-output.txt", lines([1] * 20), "constant, 1 on every line"),
-    ("sst-test-lora-output.txt", complete()["sst-test-finetuning-output.txt"],
-     "the same predictions as in sst-test-finetuning-output.txt"),
-    ("sst-dev-prompting-output.txt", lines(LABELS["sst"], QUESTIONS["sst"]),
-     "too far from the published accuracy"),
-    ("sst-test-lora-output.txt", lines(LABELS["sst"]), "too far from the published accuracy"),
-    (STORIES[1], STORY, f"the same story as in {STORIES[0]}"),
-    (STORIES[0], grade.prepare_submit.PROMPT + " a", "not the prompt (Victor Frankenstein…) "
-     "followed by at least five words")])
-def test_outputs_that_no_run_makes_are_named(run, name, text, said):
-    status, out = run(write("t", {name: text}))
-    assert status == 1 and f"{name}: {said}" in out, out
-
-
-def test_constant_predictions_of_lora_are_named_but_may_be_right(run, monkeypatch):
-    """Without data, too, where nothing is compared and a line says so."""
-    monkeypatch.setitem(reproduce.PUBLISHED, "cfimdb-lora", ((0.51, 0.05), (0.9, 0.01)))
-    status, out = run(write("t", {"cfimdb-dev-lora-output.txt": lines([0] * 20)}))
-    assert status == 0
-    assert "cfimdb-dev-lora-output.txt 0.5000 0.510 (0.050) -0.2 agrees, constant" in out
     shutil.rmtree(grade.HERE / "data")
-    status, out = run("t")
-    assert status == 0 and "cfimdb-dev-lora-output.txt constant" in out
+    status, out, _ = run("A.zip")
+    assert status == 0 and f"{CONSTANT} constant" in out
     assert "note: predictions were not compared with data/sst-dev.txt" in str(out)
 
 
-def test_our_own_code_is_right_in_every_part_and_what_it_lacks_is_seen_in_its_outputs(
-        tmp_path, capsys, monkeypatch):
-    """With the real tests; without stories42M.pt, which would take minutes."""
-    monkeypatch.setattr(grade, "MODEL", "none.pt")
-    monkeypatch.chdir(tmp_path)
-    five = {name: (ROOT / name).read_text(encoding="utf-8") for name in FIVE}
-    write("ours", five)
-    write("theirs", five | {"lora.py": "def apply_lora(model, rank=4, alpha=1.0):\n"
-                                       "    raise NotImplementedError\n"})
-    runs.run(["ours", "theirs", "--json", "both.json"], capsys, grade.main)
-    ours, theirs = json.loads(Path("both.json").read_text(encoding="utf-8"))
-    assert set(ours["parts"].values()) == {"right"} and len(ours["parts"]) > 15
-    assert theirs["parts"]["rope.py apply_rotary_emb"] == "right"
-    assert theirs["parts"]["lora.py apply_lora"].startswith("wrong: not implemented")
-    assert [line for line in theirs["outputs"] if "not made by this code" in line] == [
+SIGNS = [  # a file, what it contains, and what is said
+    (STORIES[0], f"{PROMPT} a", "not the prompt (Victor Frankenstein…) followed by at least five "
+     "words"),
+    (STORIES[1], f"{PROMPT} a", f"the same story as in {STORIES[0]}"),
+    ("sst-dev-prompting-output.txt", predictions("sst-dev-prompting-output.txt", 20),
+     "too far from the published accuracy"),
+    ("sst-dev-finetuning-output.txt", predictions("sst-dev-finetuning-output.txt", 15),
+     "too far from the published accuracy"),
+    ("cfimdb-test-finetuning-output.txt", lines("test", [1] * 20), "constant, 1 on every line"),
+    ("cfimdb-dev-lora-output.txt", predictions("cfimdb-dev-lora-output.txt", 10),
+     "the same predictions as in cfimdb-dev-prompting-output.txt")]
+
+
+def test_outputs_that_no_run_of_this_code_makes_are_named(run):
+    skeleton = {"lora.py": "def answer():\n    raise NotImplementedError\n"}
+    hand_in("t", skeleton | {name: text for name, text, _ in SIGNS})
+    status, out, (found,) = run("t")
+    signs = {f"{name}: {said}" for name, _, said in SIGNS}
+    assert status == 1 and signs < {*out}
+    assert {*found["outputs"]} == signs - {*found["structure"]} | {
         f"{name}: not made by this code, whose lora.py apply_lora does not run"
-        for name in PREDICTIONS if "lora" in name]
+        for name in PREDICTIONS if "lora" in name}
 
 
 def test_zero_shot_predictions_are_compared_with_our_own(run, monkeypatch):
     """As another run would write them, since the official model is not here."""
     def execute(run, command):
         executed.append(run.dataset)
-        run.folder.mkdir()
-        for name in run.outputs.values():
-            (run.folder / name).write_text(complete()[name], encoding="utf-8")
+        write(run.folder, {name: COMPLETE[name] for name in run.outputs.values()})
 
     executed = []
     monkeypatch.setattr(grade, "execute", execute)
     monkeypatch.setitem(reproduce.PUBLISHED, "sst-prompt", ((0.9, 0.0), (0.9, 0.0)))
-    for name in ("stories42M.pt", "tokenizer.model", "data/sst-train.txt",
-                 "data/sst-label-mapping.json"):
-        (grade.HERE / name).touch()
+    write(grade.HERE, dict.fromkeys(
+        ["stories42M.pt", "tokenizer.model", "data/sst-label-mapping.json"], ""))
     name = "sst-dev-prompting-output.txt"
-    other = complete()[name].replace("1 |||", "2 |||", 1)
-    _, out = run(write("ours"), write("theirs", {name: other}))
-    assert [line for line in out if "differ from" in line] == [
-        f"{name}: 1 of 20 lines differ from our predictions"]
-    assert executed == ["sst"] and "too far" not in str(out)
+    _, _, (ours, theirs) = run(hand_in("ours", {}), hand_in("theirs", {name: predictions(name, 9)}))
+    assert (ours["outputs"], theirs["outputs"]) == (
+        [], [f"{name}: 1 of 20 lines differ from our predictions"])
+    assert executed == ["sst"]
+
+
+def test_our_own_code_is_right_in_every_part(tmp_path, capsys):
+    """With the real tests, which have the parts of the smaller assignment, too."""
+    hand_in = write(tmp_path, {name: (ROOT / name).read_text(encoding="utf-8") for name in WRITTEN})
+    status, out, _ = runs.run([str(hand_in)], capsys, grade.main)
+    assert status == 0 and out.count(": right\n") > 15
+    assert all(f"  {part}: right\n" in out for part in PARTS)
 
 
 def test_bad_usage_is_refused_before_any_code_runs(run, capsys):
-    write("t")
+    hand_in("t", {})
     for argv, said in ((["t", "gone.zip"], "cannot read gone.zip"),
                        (["t", "--timeout", "0"], "positive number"), ([], "HAND_IN")):
         status, out, (line,) = runs.run(argv, capsys, grade.main)

@@ -2,7 +2,8 @@
 
 import errno
 import os
-import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import unicodedata
@@ -24,35 +25,59 @@ CODE = ["base_llama.py", "classifier.py", "config.py", "llama.py", "lora.py", "o
 TEXTS = ["README.md", "structure.md", "checklist.md", "sanity_check.data", "setup.sh"]
 PREDICTIONS = [f"{dataset}-{split}-{kind}-output.txt" for dataset in ("sst", "cfimdb")
                for kind in ("prompting", "finetuning", "lora") for split in ("dev", "test")]
-ALL = CODE + TEXTS + STORIES + PREDICTIONS
 STORY = ("Victor Frankenstein, a young scientist obsessed with uncovering the secrets of life, "
          "succeeds in animating a creature assembled from old clocks. It woke up.")
 QUESTIONS = {"sst": " Is this movie awful, bad, average, good, or excellent? This movie is ",
              "cfimdb": " Is this movie bad or good? This movie is "}
-starts = prepare_submit.start_problems
+LABELS = {"sst": [0, 1, 2, 3, 4] * 4, "cfimdb": [0, 1] * 10}
+
+
+def lines(split: str, labels: list[int], end: str = "") -> str:
+    return "".join(f"{label} ||| The {split} film no. {i} ||| naïve\u2028and \x85 fine .{end}\n"
+                   for i, label in enumerate(labels))
+
+
+def predictions(output: str, right: int) -> str:
+    """A file of predictions, of which the first so many are right."""
+    dataset, split, kind, _ = output.split("-")
+    labels = [label if i < right else (label + 1) % len(set(LABELS[dataset]))
+              for i, label in enumerate(LABELS[dataset])]
+    return lines(split, labels, QUESTIONS[dataset] * (kind == "prompting"))
+
+
+DATA = {f"data/{dataset}-{split}.txt": lines(split, LABELS[dataset])
+        for dataset in LABELS for split in ("train", "dev", "test")}
+SUBMISSION = dict.fromkeys(CODE + TEXTS, "# a stand-in\n")
+SUBMISSION |= {STORIES[0]: f"\ufeff{STORY}\r\n", STORIES[1]: f"{STORY} And ran."}
+SUBMISSION |= {name: predictions(name, right) for name, right in zip(  # about as published
+    PREDICTIONS, (10, 10, 8, 8, 5, 5, 10, 10, 17, 17, 9, 9))}
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode(errors="surrogateescape"))
+    return folder
+
+
+def make_zip(path: str = "test.zip", files: dict[str, str] = SUBMISSION, prefix: str = f"{NAME}/",
+             more: tuple[str, ...] = (), method: int = zipfile.ZIP_STORED) -> str:
+    """Make a zip without the program; `more` are empty members."""
+    with zipfile.ZipFile(path, "w", method) as zipped:
+        for name, text in files.items():
+            zipped.writestr(prefix + name, text)
+        for member in more:
+            zipped.writestr(member, "")
+    return path
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with data and outputs; code and stand-ins for documents are in another."""
-    here, work = tmp_path / "repository", tmp_path / "work"
-    here.mkdir()
-    (work / "data").mkdir(parents=True)
-    for name in CODE:
-        shutil.copy(ROOT / name, here)
-    files = {here / name: f"a stand-in for {name}\n" for name in TEXTS}
-    files |= {work / name: STORY for name in STORIES}
-    for output in PREDICTIONS:
-        dataset, split, kind, _ = output.split("-")
-        question = QUESTIONS[dataset] * (kind == "prompting")
-        for name, end in ((f"data/{dataset}-{split}.txt", ""), (output, question)):
-            files[work / name] = "".join(
-                f"{i % 2} ||| The {split} film no. {i} ||| naïve\u2028and \x85 fine .{end}\n"
-                for i in range(4))
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8", newline="\n")
-    monkeypatch.setattr(prepare_submit, "HERE", here)
-    monkeypatch.setattr(prepare_submit, "start_problems", lambda folder: [])  # takes seconds
+    """The current folder, with data and outputs; code and documents are in the repository."""
+    ours = {name: SUBMISSION[name] for name in CODE + TEXTS}
+    work = write(tmp_path / "work", DATA | {name: SUBMISSION[name]
+                                            for name in STORIES + PREDICTIONS})
+    monkeypatch.setattr(prepare_submit, "HERE", write(tmp_path / "repository", ours))
     monkeypatch.chdir(work)
     return work
 
@@ -65,102 +90,68 @@ def run(
     return status, out.splitlines(), err
 
 
-def make_zip(prefix: str = f"{NAME}/", more: tuple[str, ...] = (),
-             method: int = zipfile.ZIP_STORED) -> Path:
-    """A complete submission with more members, made without the program."""
-    with zipfile.ZipFile("test.zip", "w", method) as zipped:
-        for name in ALL:
-            zipped.write(prepare_submit.find(name, Path()), prefix + name)
-        for member in more:
-            zipped.writestr(member, "")
-    return Path("test.zip")
-
-
-def test_a_submission_has_the_thirty_files_in_one_folder_and_its_code_starts(
-        folder, capsys, monkeypatch, tmp_path):
+def test_a_submission_has_the_thirty_files_in_one_folder(folder, capsys, monkeypatch, tmp_path):
     """Files come from the given folder first, outputs from there alone."""
     (folder / "README.md").write_text("of the outputs' folder", encoding="utf-8")
-    monkeypatch.setattr(prepare_submit, "start_problems", starts)
     monkeypatch.chdir(tmp_path)
-    assert run(capsys, NAME, "--from", str(folder)) == (
+    assert run(capsys, NAME, "--from", "work") == (
         0, [f"wrote {NAME}.zip: all 30 files are right"], [])
     with zipfile.ZipFile(f"{NAME}.zip") as zipped:
-        assert sorted(zipped.namelist()) == sorted(f"{NAME}/{name}" for name in ALL)
+        assert {*zipped.namelist()} == {f"{NAME}/{name}" for name in SUBMISSION}
         assert zipped.read(f"{NAME}/README.md") == b"of the outputs' folder"
-    assert run(capsys, f"{NAME}.zip", "--from", str(folder)) == (
+    assert run(capsys, f"{NAME}.zip", "--from", "work") == (
         0, [f"{NAME}.zip: all 30 files are right"], [])
-    shutil.move(folder / STORIES[0], prepare_submit.HERE)
-    assert run(capsys, NAME, "--from", str(folder))[1] == [
+    (folder / STORIES[0]).rename(prepare_submit.HERE / STORIES[0])
+    assert run(capsys, NAME, "--from", "work")[1] == [
         f"{STORIES[0]}: missing (`python reproduce.py` makes it)"]
 
 
-@pytest.mark.parametrize("code, said", [
-    ("import reproduce", "exit status 1, ModuleNotFoundError: No module named 'reproduce'"),
-    ("input()", "exit status 1, EOFError: EOF when reading a line"),
-    ("while True: print()", "still running after 1 seconds, ")])
-def test_code_has_to_start_by_itself_in_time(code, said, folder, monkeypatch):
+@pytest.mark.parametrize("code, seconds, said", [
+    ("import reproduce", 100, "exit status 1, ModuleNotFoundError: No module named 'reproduce'"),
+    ("input()", 100, "exit status 1, EOFError: EOF when reading a line"),
+    ("while True: print()", 1, "still running after 1 seconds, ")])
+def test_code_has_to_start_by_itself_in_time(code, seconds, said, folder):
     """Without what is only in the repository, and with nobody at the keyboard."""
-    monkeypatch.setattr(prepare_submit, "TIME_LIMIT", 1 if "while" in code else 100)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (folder / "run_llama.py").write_text(f"{code}\n", encoding="utf-8")
-    keyboard = os.dup(0)
-    try:
-        with open(folder / "run_llama.py", "rb") as typed:
-            os.dup2(typed.fileno(), 0)
-        assert starts(folder) == [f"run_llama.py --help: {said}"]
-    finally:
-        os.dup2(keyboard, 0)
-        os.close(keyboard)
+    path = make_zip(files=SUBMISSION | {"run_llama.py": code})
+    check = f"import prepare_submit as p; p.TIME_LIMIT = {seconds}; p.main([{path!r}])"
+    checked = subprocess.run([sys.executable, "-c", check], input="typed", text=True,
+                             capture_output=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert checked.stdout == f"run_llama.py --help: {said}\n"
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks into /proc")
-def test_what_the_code_starts_ends_with_it(folder):
+def test_what_the_code_starts_ends_with_it(folder, capsys):
     """Nor is it waited for, although it has the same standard error."""
-    (folder / "run_llama.py").write_text(
-        "import subprocess, sys\n"
-        "sleep = [sys.executable, '-c', 'import time; time.sleep(1000)']\n"
-        "sys.exit(f'pid {subprocess.Popen(sleep).pid}')\n", encoding="utf-8")
-    (said,) = starts(folder)
+    code = "import os, sys, time\npid = os.fork() or time.sleep(999)\nsys.exit(f'pid {pid}')\n"
+    _, (said,), _ = run(capsys, make_zip(files=SUBMISSION | {"run_llama.py": code}))
     process = Path(f"/proc/{said.split()[-1]}/cmdline")
     deadline = time.monotonic() + 60  # its end takes a moment
     while process.exists() and process.read_bytes():  # empty where nobody asks for its status
         assert time.monotonic() < deadline
 
 
-DEFECTS = [  # a text that is replaced in a file, in the order of the report
-    ("README.md", "a stand-in for README.md\n", "", ": empty"),
-    ("setup.sh", "\n", "\r\n", ": bash cannot run it with Windows line endings (CRLF)"),
-    (STORIES[0], "Victor", "Once upon a time Victor", ": not the prompt (Victor Frankenstein…)"),
-    (STORIES[1], "clocks. It woke up.", "a", ": not the prompt (Victor Frankenstein…)"),
-    (PREDICTIONS[1], QUESTIONS["sst"], "", ", line 1 and others: expected a label from 0 to 4, "
-     "and the sentence in the data, then the question"),
-    (PREDICTIONS[4], "1 ||| The dev film no. 3 ||| naïve\u2028and \x85 fine .\n", "",
-     ": 3 lines, but 4 in the data"),
-    (PREDICTIONS[8], "0 ||| The dev film no. 2", "2 ||| The dev film no. 2",
-     ", line 3: expected a label from 0 to 1"),
-    (PREDICTIONS[10], "no. 2", "no. 7", ", line 3: expected a label from 0 to 1"),
-    (PREDICTIONS[11], "naïve", "na\udcefve", ", line 1: not UTF-8"),
-]
+DEFECTS = [  # a file, what it contains, and what is said, in the order of the report
+    ("README.md", "", ": empty"),
+    ("checklist.md", "#" * 10_000_001, ": more than 10,000,000 bytes"),
+    ("setup.sh", "# a stand-in\r\n", ": bash cannot run it with Windows line endings (CRLF)"),
+    (STORIES[0], f"Once upon a time {STORY}", ": not the prompt (Victor Frankenstein…)"),
+    (STORIES[1], STORY.replace("clocks. It woke up.", "a"), ": not the prompt"),
+    (PREDICTIONS[1], lines("test", LABELS["sst"]), ", line 1 and others: expected a label from 0 "
+     "to 4, and the sentence in the data, then the question"),
+    (PREDICTIONS[4], lines("dev", [0] * 19), ": 19 lines, but 20 in the data"),
+    (PREDICTIONS[8], lines("dev", [0, 1, 2] + [0] * 17), ", line 3: expected a label from 0 to 1"),
+    (PREDICTIONS[10], lines("test", [0] * 20), ", line 1 and others: expected a label from 0 to 1"),
+    (PREDICTIONS[11], "1 ||| na\udcefve", ", line 1: ")]
 
 
 def test_all_defects_are_named_at_once_and_an_earlier_zip_stays(folder, capsys):
     Path(f"{NAME}.zip").write_bytes(b"the earlier one")
-    for name, old, new, _ in DEFECTS:
-        path = prepare_submit.find(name, folder)
-        text = path.read_bytes().decode().replace(old, new)
-        path.write_bytes(text.encode(errors="surrogateescape"))
+    write(folder, {name: text for name, text, _ in DEFECTS})
     status, out, err = run(capsys, NAME)
     assert (status, err) == (1, [f"{NAME}: problems: {len(DEFECTS)}; no zip was written"])
     assert all(line.startswith(name + said)
-               for line, (name, _, _, said) in zip(out, DEFECTS, strict=True)), out
+               for line, (name, _, said) in zip(out, DEFECTS, strict=True)), out
     assert Path(f"{NAME}.zip").read_bytes() == b"the earlier one"
-
-
-def test_byte_order_marks_and_windows_line_ends_are_read(folder, capsys):
-    for name in STORIES + PREDICTIONS:
-        content = (folder / name).read_bytes()
-        (folder / name).write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n") + b"\r\n")
-    assert run(capsys, NAME)[0] == 0
 
 
 def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, capsys):
@@ -171,22 +162,26 @@ def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, c
         assert result == status and "not compared with data/sst-dev.txt, which" in note
 
 
-def test_the_zip_and_each_file_in_it_have_at_most_ten_megabytes(folder, capsys):
-    readme = prepare_submit.HERE / "README.md"
-    readme.write_bytes(os.urandom(10_000_000))
-    assert run(capsys, NAME)[1] == ["the zip has more than 10,000,000 bytes"]
-    readme.write_bytes(bytes(10_000_001))  # 10 KB when compressed
-    assert run(capsys, NAME)[1] == ["README.md: more than 10,000,000 bytes"]
-
-
-@pytest.mark.parametrize("prefix, members, said", [
-    (f"{NAME}/", [f"{NAME}/", f"{NAME}/data/sst-dev.txt", f"{NAME}/\x1b[2J\n", "x.py"],
+@pytest.mark.parametrize("how, damage, said", [
+    ({"more": (f"{NAME}/", f"{NAME}/data/sst-dev.txt", f"{NAME}/\x1b[2J\n", "x.py")}, None,
      r"not part of a submission: '\x1b[2J\n', 'data', 'x.py'; "),
-    (f"{NAME}\\", [], "names use \\ for /"),
-    ("", [], "the files are in ''; put them into one folder named SURNAME1_SURNAME2"),
-    (f"{NAME}/{NAME}/", [], f"the files are in '{NAME}/{NAME}'; put them")])
-def test_names_in_a_zip_are_checked(prefix, members, said, folder, capsys):
-    status, (line,), _ = run(capsys, str(make_zip(prefix, members)))
+    ({"prefix": f"{NAME}\\"}, None, "names use \\ for /"),
+    ({"prefix": ""}, None, "the files are in '.'; put them into one folder named SURNAME1_SURN"),
+    ({"prefix": f"{NAME}/{NAME}/"}, None, f"the files are in '{NAME}/{NAME}'; put them"),
+    ({"files": SUBMISSION | {"README.md": "#" * 10_000_000}}, None,
+     "the zip has more than 10,000,000 bytes"),
+    ({}, lambda content: b"no zip at all", "cannot be read as a zip ("),
+    ({}, lambda content: content[:5_000] + content[9_000:], "cannot be read as a zip ("),
+    ({"more": ("Ö",)}, lambda content: content.replace("Ö".encode(), b"\xff\xff"),
+     "cannot be read as a zip ("),
+    *(({"files": SUBMISSION | {CODE[0]: str([*range(999)])}, "method": method},
+       lambda content: content[:100] + b"broken" * 7 + content[142:], "cannot be read as a zip (")
+      for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))])
+def test_what_is_wrong_with_a_zip_is_said(how, damage, said, folder, capsys):
+    path = Path(make_zip(**how))
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    status, (line,), _ = run(capsys, str(path))
     assert status == 1 and line.startswith(said)
 
 
@@ -198,29 +193,16 @@ def test_the_folder_is_named_by_surnames(name, status, folder, capsys, monkeypat
     decomposed = unicodedata.normalize("NFD", name)
     assert run(capsys, decomposed)[0] == status
     assert status or Path(f"{unicodedata.normalize('NFC', name)}.zip").is_file()
-    assert run(capsys, str(make_zip(f"{name}/")))[0] == bool(status)
+    assert run(capsys, make_zip(prefix=f"{name}/"))[0] == bool(status)
     monkeypatch.setattr(zipfile.ZipInfo, "_encodeFilenameFlags",
                         lambda self: (self.filename.encode(), self.flag_bits))
-    assert run(capsys, str(make_zip(f"{decomposed}/")))[0] == bool(status)
-
-
-@pytest.mark.parametrize("method, spoil", [
-    (zipfile.ZIP_STORED, lambda content: b"no zip at all"),
-    (zipfile.ZIP_STORED, lambda content: content[:20_000] + content[36_000:]),
-    (zipfile.ZIP_STORED, lambda content: content.replace("Ö".encode(), b"\xff\xff")),
-    *((method, lambda content: content[:100] + b"broken" * 7 + content[142:])
-      for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))])
-def test_a_damaged_zip_cannot_be_read(method, spoil, folder, capsys):
-    path = make_zip(more=("Ö",), method=method)
-    path.write_bytes(spoil(path.read_bytes()))
-    status, (said,), _ = run(capsys, str(path))
-    assert status == 1 and said.startswith("cannot be read as a zip (")
+    assert run(capsys, make_zip(prefix=f"{decomposed}/"))[0] == bool(status)
 
 
 def test_a_full_folder_for_temporary_files_is_named(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Path, "write_bytes", Mock(side_effect=OSError(errno.ENOSPC, "disk full")))
-    status, _, (said,) = run(capsys, str(make_zip()))
+    status, _, (said,) = run(capsys, make_zip())
     assert status == 2 and said.startswith(f"prepare_submit.py: {tmp_path}")
     assert said.endswith(": disk full")
 

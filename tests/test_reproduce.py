@@ -1,6 +1,7 @@
 """Runs are kept, resumed and compared with what is published; the outcome can be handed in."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,27 +16,21 @@ import reproduce
 import run_llama
 import test_prepare_submit
 from prepare_submit import CLASSES
-from runs import ROOT, STORIES, TRAINING, labels_in
-from test_prepare_submit import NAME, PREDICTIONS
-from utils import PROMPT
+from runs import ROOT, STORIES, TRAINING
+from test_prepare_submit import DATA, NAME, PREDICTIONS, SUBMISSION, lines, predictions, write
 
 run = partial(test_prepare_submit.run, main=reproduce.main)
-RIGHT = {seed: {"dev": dev, "test": 1} for seed, dev in ((1337, 5), (1338, 6), (1339, 9))}  # of ten
+RIGHT = {1337: 10, 1338: 12, 1339: 18}  # of 20 on dev, by seed; on test: 2
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Stand-ins for the official files: ten sentences each, the rest empty."""
-    (tmp_path / "work/data").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "work")
-    text = "".join(f"{i % 2} ||| film no. {i}\n" for i in range(10))
-    for dataset in CLASSES:
-        for split in ("train", "dev", "test"):
-            Path(f"data/{dataset}-{split}.txt").write_text(text, encoding="utf-8")
-        Path(f"data/{dataset}-label-mapping.json").touch()
-    Path("stories42M.pt").touch()
-    Path("tokenizer.model").touch()
-    return tmp_path / "work"
+    """Stand-ins for the official files; what only run_llama.py reads is empty."""
+    mappings = [f"data/{dataset}-label-mapping.json" for dataset in CLASSES]
+    work = write(tmp_path / "work", DATA | dict.fromkeys(
+        ["stories42M.pt", "tokenizer.model", *mappings], ""))
+    monkeypatch.chdir(work)
+    return work
 
 
 @pytest.fixture
@@ -47,27 +42,17 @@ def commands(monkeypatch) -> list[Namespace]:
         assert Path(command[0]) == Path(sys.executable) and command[1].endswith("run_llama.py")
         args = run_llama.get_args(command[2:])
         done.append(args)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "model.pt").touch()
-        question = " Is this movie so or so? This movie is" * (args.option == "prompt")
-        for name, output in run.outputs.items():
-            text = f"{PROMPT} five words or more, here"
-            if split := run.dataset and name.removesuffix("_out"):
-                right = RIGHT[args.seed][split]
-                text = "".join(
-                    f"{label if i < right else 1 - label} ||| film no. {i}{question}\n"
-                    for i, label in enumerate(labels_in(getattr(args, split))))
-            (run.folder / output).write_text(text, encoding="utf-8")
+        write(run.folder, {"model.pt": ""} | {
+            name: SUBMISSION[name] if name in STORIES
+            else predictions(name, RIGHT[args.seed] if "-dev-" in name else 2)
+            for name in run.outputs.values()})
 
     monkeypatch.setattr(reproduce, "execute", execute)
     return done
 
 
-def table(path: Path) -> dict[tuple[str, str], list[str]]:
-    """The cells of results.md by job and sentences."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
-    return {(job, sentences): cells for job, sentences, *cells in rows[2:]}
+def results(folder: Path) -> str:
+    return (folder / "results.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_are_those_of_the_assignment(folder, capsys, commands):
@@ -102,29 +87,23 @@ def test_only_what_draws_at_random_is_repeated_and_what_is_done_is_kept(folder, 
     shutil.copytree(place, f"{place}-backup")  # is ignored
     (place / "sst-dev-lora-output.txt").unlink()
     assert run(capsys, "--tasks", "sst-lora")[0] == 0 and len(commands) == 14
-    assert table(folder / "results.md")["LoRA", "SST dev"][0] == "3"
-
-
-ENDLESS = """
-import pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path("ended").touch()))
-print("load model\\nLoRA epoch 0: train loss :: 1.653, 12 s", flush=True)
-time.sleep(30)
-"""
+    assert "| LoRA | SST dev | 3 | " in results(folder)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-def test_epochs_are_shown_and_a_signal_ends_the_running_command_too(folder, tmp_path):
-    for name in ("reproduce.py", "prepare_submit.py", "utils.py", "tokenizer.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "run_llama.py").write_text(ENDLESS, encoding="utf-8")
-    with subprocess.Popen([sys.executable, tmp_path / "reproduce.py", "--tasks", "sst-lora"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert [next(process.stdout) for _ in range(2)] == [
-            "run 1 of 1: sst-lora-1337\n", "    LoRA epoch 0: train loss :: 1.653, 12 s\n"]
-        process.terminate()
-        _, err = process.communicate()
-    assert process.returncode == 143 and "the same command continues" in err
+def test_epochs_are_shown_and_a_signal_ends_the_running_command_too(folder, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "HERE", write(folder, {"run_llama.py": """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(pathlib.Path("ended").touch()))
+print("load model\\nLoRA epoch 0: train loss :: 1.653, 12 s\\nnext", flush=True)
+while "next" not in pathlib.Path("log.txt").read_text("utf-8"):
+    time.sleep(0.01)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(30)
+"""}))
+    status, out, _ = run(capsys, "--tasks", "sst-lora")
+    assert (status, out) == (143, ["run 1 of 1: sst-lora-1337",
+                                   "    LoRA epoch 0: train loss :: 1.653, 12 s"])
     assert (folder / "reproduction/sst-lora-1337/ended").exists()
 
 
@@ -135,21 +114,19 @@ def test_results_have_means_and_standard_deviations_of_the_written_outputs(
     run(capsys, "--tasks", "cfimdb-finetune")
     # dev: 0.5, 0.6 and 0.9; their mean is 2/3, and the sum of squares from it 0.0866… = 13/150,
     # so the standard deviation is the root of 13/300, 0.2082; (2/3 - 0.70) / 0.03 is -1.1.
-    rows = table(folder / "results.md")
-    assert rows["LoRA", "SST dev"] == ["3", "0.6667 (0.2082)", "0.700 (0.030)", "-1.1", "agrees"]
-    assert rows["LoRA", "SST test"] == ["3", "0.1000 (0.0000)", "0.100 (0.020)", "+0.0", "agrees"]
     # One seed has no standard deviation; (0.1 - 0.473) / 0.198 is -1.88.
-    assert rows["fine-tuning", "CFIMDB test"] == [
-        "1", "0.1000", "0.473 (0.198)", "-1.9", "not comparable"]
-    assert rows["zero-shot", "SST dev"] == ["0", "not run", "0.2371 (0.000)", "–", "–"]
+    for row in ("| LoRA | SST dev | 3 | 0.6667 (0.2082) | 0.700 (0.030) | -1.1 | agrees |",
+                "| LoRA | SST test | 3 | 0.1000 (0.0000) | 0.100 (0.020) | +0.0 | agrees |",
+                "| fine-tuning | CFIMDB test | 1 | 0.1000 | 0.473 (0.198) | -1.9 | not comparable",
+                "| zero-shot | SST dev | 0 | not run | 0.2371 (0.000) | – | – |"):
+        assert row in results(folder)
 
 
 @pytest.mark.parametrize("task, index, shares, expected", [
     ("sst-prompt", 0, [261 / 1101], ("0.2371 (0.000)", "–", "equal")),
     ("sst-prompt", 0, [262 / 1101], ("0.2371 (0.000)", "–", "differs")),
     ("sst-finetune", 0, [0.46], ("0.411 (0.025)", "+2.0", "agrees")),
-    ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs")),
-    ("sst-lora", 1, [0.2, 0.25], ("0.269 (0.020)", "-2.2", "differs"))])
+    ("sst-finetune", 0, [0.462], ("0.411 (0.025)", "+2.0", "differs"))])
 def test_verdicts(task, index, shares, expected):
     assert reproduce.compare(task, index, shares) == expected
 
@@ -163,10 +140,9 @@ def test_all_that_is_missing_is_named_before_any_work(folder, capsys, commands):
     assert run(capsys, "--tasks", "generate", "cfimdb")[0] == 0  # they need neither
 
 
-def test_a_failed_run_is_reported_with_its_message_and_is_not_done(
-        folder, capsys, monkeypatch, tmp_path):
-    (tmp_path / "run_llama.py").write_text("exit('run_llama.py: x.txt: bad')", encoding="utf-8")
-    monkeypatch.setattr(reproduce, "HERE", tmp_path)
+def test_a_failed_run_is_reported_with_its_message_and_is_not_done(folder, capsys, monkeypatch):
+    failing = {"run_llama.py": "exit('run_llama.py: x.txt: bad')"}
+    monkeypatch.setattr(reproduce, "HERE", write(folder, failing))
     place = Path("reproduction/generate-1337")
     for _ in range(2):
         status, _, (said,) = run(capsys, "--tasks", "generate")
@@ -177,13 +153,13 @@ def test_a_failed_run_is_reported_with_its_message_and_is_not_done(
 
 def test_outputs_that_do_not_fit_the_data_are_no_result(folder, capsys, commands):
     assert run(capsys, "--tasks", "sst-lora")[0] == 0
-    (folder / "data/sst-dev.txt").write_text("0 ||| another film\n" * 10, encoding="utf-8")
+    write(folder, {"data/sst-dev.txt": lines("other", [0] * 20)})
     status, _, (said,) = run(capsys, "--tasks", "sst-lora")
     place = Path("reproduction/sst-lora-1337")
     assert status == 2 and said.startswith(f"reproduce.py: {place}: sst-dev-lora-output.txt, line ")
     assert said.endswith("rename this folder to repeat the run")
     assert run(capsys, "--tasks", "generate")[0] == 0  # and does not count the run
-    assert table(folder / "results.md")["LoRA", "SST dev"][:2] == ["0", "not run"]
+    assert "| LoRA | SST dev | 0 | not run | " in results(folder)
 
 
 def test_a_demo_can_be_packed_and_runs_elsewhere(tmp_path, monkeypatch, capsys):
@@ -194,24 +170,19 @@ def test_a_demo_can_be_packed_and_runs_elsewhere(tmp_path, monkeypatch, capsys):
             patch.chdir(run.folder)
             assert run_llama.main(command[2:]) == 0
 
-    demo = tmp_path / "demo"
-    demo.mkdir()
-    for path in (ROOT / "demo").glob("reviews*.*[nt]"):
-        head = path.read_bytes().splitlines(keepends=True)[:12]
-        (demo / path.name).write_bytes(b"".join(head))
-    shutil.copy(ROOT / "demo/sanity_check.data", demo)
-    monkeypatch.setattr(reproduce, "HERE", tmp_path)
+    heads = {f"demo/{path.name}": "\n".join(path.read_text(encoding="utf-8").split("\n")[:12])
+             for path in (ROOT / "demo").glob("reviews*.*[nt]")}
+    monkeypatch.setattr(reproduce, "HERE", write(tmp_path / "here", heads))
+    shutil.copy(ROOT / "demo/sanity_check.data", reproduce.HERE / "demo")
     monkeypatch.setattr(reproduce, "execute", execute)
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.chdir(tmp_path)
 
     status, out, err = run(capsys, "--demo")
-    assert (status, err, os.listdir()) == (0, [], ["reproduction"])
+    assert (status, err, {*os.listdir()}) == (0, [], {"here", "reproduction"})
     home = Path("reproduction/demo")
     assert out[-1] == f"python prepare_submit.py SURNAME1_SURNAME2 --from {home}"
-    results = (home / "results.md").read_text(encoding="utf-8")
-    assert "published figures do not apply" in results and "0.411" not in results
-    assert table(home / "results.md")["LoRA", "reviews5 dev"][2:] == ["–", "–", "–"]
+    assert "published figures do not apply" in results(home) and "0.411" not in results(home)
+    assert re.search(r"\| LoRA \| reviews5 dev \| 1 \| 0.\d+ \| – \| – \| – \|", results(home))
 
     assert prepare_submit.main([NAME, "--from", str(home)]) == 0
     shutil.unpack_archive(f"{NAME}.zip")
