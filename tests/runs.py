@@ -15,9 +15,11 @@ ROOT = Path(run_llama.__file__).parent
 SHAPE = {"vocab_size": 290, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
          "max_seq_len": 16, "multiple_of": 8}
 WEIGHTS = reference.seeded_weights(SHAPE, seed=0)
+# Larger logits: labels differ among sentences, and some tokens are likely enough to be drawn.
+WEIGHTS["tok_embeddings.weight"] *= 5
 TRAINING = ("finetune", "lora")
 STORIES = ["generated-sentence-temp-0.txt", "generated-sentence-temp-1.txt"]
-NAMES = ["red", "so big"]
+NAMES = ["one", "day"]
 WORDS = "one day a cat sat on mat and saw big red ball in the park with little girl".split()
 SIZES = {"train": 10, "dev": 7, "test": 5}
 STEPS = 3  # of an epoch of `command`: ten sentences in batches of four

@@ -19,8 +19,6 @@ from utils import InputError, read_examples
 
 LOW, HIGH = (f"generated_sentence_{t}_temp_out" for t in ("low", "high"))
 DEMO = runs.ROOT / "demo"
-# Larger logits: labels differ among sentences, and some tokens are likely enough to be drawn.
-SHARP = WEIGHTS | {"tok_embeddings.weight": 5 * WEIGHTS["tok_embeddings.weight"]}
 
 
 # ---------------------------------------------------------------------------------------- refusals
@@ -129,7 +127,6 @@ def test_only_default_files_of_which_none_is_there_are_replaced_by_the_embedded_
 # ------------------------------------------------------------------------------ generate and prompt
 
 def test_generating_writes_two_texts_that_start_with_the_prompt_and_repeat(place, capsys):
-    reference.save_checkpoint("model.pt", SHARP, SHAPE)
     before, texts = contents(), []
     for seed in (1, 1, 2):
         status, printed, errors = run(command("generate", prompt="a cat sat", seed=seed), capsys)
@@ -141,7 +138,7 @@ def test_generating_writes_two_texts_that_start_with_the_prompt_and_repeat(place
     tokenizer = Tokenizer()
     ids = tokenizer.encode("a cat sat", bos=True, eos=False)
     assert greedy == tokenizer.decode(
-        ids + reference.greedy_continuation(SHARP, SHAPE, ids, 75))  # to the last character
+        ids + reference.greedy_continuation(WEIGHTS, SHAPE, ids, 75))  # to the last character
 
 
 @pytest.mark.parametrize("max_len", [None, 2])
@@ -150,8 +147,6 @@ def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question
     Path("dev.txt").write_text("1 ||| a ||| b\n-1 |||   café 🎬  \n1 ||| a\u2028b\n0 ||| mat\r",
                                encoding="utf-8")
     Path("test.txt").write_text(runs.lines([-1] * 5, seed=3), encoding="utf-8")
-    Path("names.json").write_text('["one", "day"]', encoding="utf-8")
-    reference.save_checkpoint("model.pt", SHARP, SHAPE)
     before, tokenizer = contents(), Tokenizer()
     encode = tokenizer.sp_model.encode
     question = "Is this movie one or day? This movie is "
@@ -168,8 +163,8 @@ def test_prompting_writes_the_likeliest_label_and_the_sentence_with_its_question
         for batch in (rows[:3], rows[3:]):  # padding depends on it
             longest = max(map(len, batch))
             scores = reference.zero_shot_scores(
-                SHARP, SHAPE, [row + [tokenizer.pad_id] * (longest - len(row)) for row in batch],
-                [encode(name) for name in ("one", "day")])
+                WEIGHTS, SHAPE, [row + [tokenizer.pad_id] * (longest - len(row)) for row in batch],
+                [encode(name) for name in runs.NAMES])
             expected += scores.argmax(-1).tolist()
         assert {*expected} == {0, 1} or max_len  # a constant would prove little
         assert Path(path).read_bytes().decode() == "".join(
