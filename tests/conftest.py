@@ -34,14 +34,6 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stories260k(assets: Path) -> Path:
-    """llama2.c's published model of 260K parameters."""
-    if not (path := assets / "stories260K.pt").is_file():
-        pytest.skip(f"no {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
 def small_weights() -> reference.Weights:
     return reference.seeded_weights(SMALL, seed=0)
 

@@ -119,11 +119,13 @@ for rows, inner, columns in ((4400, 512, 1376), (10, 16, 3)):
 # Published models
 
 
-def test_published_weights_and_their_story(assets, stories260k):
+def test_published_weights_and_their_story(assets):
     """llama2.c's model of 260K parameters: numbers, and a greedy continuation to the letter."""
-    weights, args = reference.read_checkpoint(stories260k)
+    if not (path := assets / "stories260K.pt").is_file():
+        pytest.skip(f"no {path}")
+    weights, args = reference.read_checkpoint(path)
     tokens = np.random.default_rng(2).integers(0, args["vocab_size"], (2, 150))
-    model, ids = load_pretrained(stories260k), torch.tensor(tokens)
+    model, ids = load_pretrained(path), torch.tensor(tokens)
     agree(model(ids, ids), reference.forward(weights, args, tokens), atol=2e-4, rtol=1e-3)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(assets / "tok512.model"))
     start = "Once upon a time, there was a little girl"
@@ -148,37 +150,35 @@ def test_parameters_are_those_of_stories42m_and_lora_adds_a_third_of_a_percent()
 
 GENERATE = Llama(LlamaConfig(**SMALL)).generate
 ONE = torch.zeros(1, 1, dtype=torch.long)
+PARAMS = [nn.Parameter(torch.ones(1))]
 
 
 @pytest.mark.parametrize("named, call", [
     *((f"{value}", partial(LlamaConfig, **{name: value})) for name, value in [
-        ("vocab_size", 0), ("dim", 512.0), ("n_heads", 7), ("n_heads", 512), ("n_kv_heads", 3),
-        ("dropout", 1.0), ("dropout", math.nan), ("layer_norm_eps", None)]),
-    ("prompt", partial(GENERATE, ONE, -1)), ("prompt", partial(GENERATE, ONE[0], 1)),
-    ("prompt", partial(GENERATE, ONE[:, :0], 1)),
-    *((name, partial(GENERATE, ONE, 1, **{name: value})) for name, value in [
-        ("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf),
-        ("epsilon", -0.01), ("epsilon", 1.01)]),
+        ("vocab_size", 0), ("dim", 512.0), ("n_heads", 512), ("n_kv_heads", 3),
+        ("dropout", math.nan), ("layer_norm_eps", None)]),
+    ("prompt", partial(GENERATE, ONE, -1)), ("prompt", partial(GENERATE, ONE[:, :0], 1)),
+    ("temperature", partial(GENERATE, ONE, 1, -0.1)),
+    ("temperature", partial(GENERATE, ONE, 1, math.inf)),
+    ("epsilon", partial(GENERATE, ONE, 1, 1.0, 1.01)),
     ("3 queries and 2 keys", partial(
         apply_rotary_emb, torch.ones(1, 3, 1, 4), torch.ones(1, 2, 1, 4), 4, 8)),
-    ("width 3", partial(apply_rotary_emb, torch.ones(1, 2, 1, 3), torch.ones(1, 2, 1, 3), 3, 8)),
     ("4 label names for 5 labels", partial(
         classifier.LlamaZeroShotClassifier,
         Namespace(num_labels=5, pretrained_model_path="model.pt"), StubTokenizer(), list(NAMES))),
     ("rank", partial(lora.LoRALayer, nn.Linear(6, 5), 0)),
-    *((name, partial(AdamW, [nn.Parameter(torch.ones(1))], **{name: value})) for name, value in [
-        ("lr", math.inf), ("eps", -1e-9), ("betas", (-0.1, 0.9)), ("betas", (0.9, 1.0)),
-        ("weight_decay", math.nan), ("max_grad_norm", 0.0), ("max_grad_norm", math.nan)])])
+    ("lr", partial(AdamW, [{"params": PARAMS, "lr": -1.0}])),
+    *((name, partial(AdamW, PARAMS, **{name: value})) for name, value in [
+        ("eps", math.inf), ("betas", (0.9, 1.0)), ("weight_decay", math.nan),
+        ("max_grad_norm", 0.0)])])
 def test_arguments_out_of_range_are_refused_by_name(named, call):
     with pytest.raises(ValueError, match=named) as error:
         call()
     assert "\n" not in str(error.value)
 
 
-def test_a_parameter_group_out_of_range_is_refused_and_so_are_sparse_gradients():
+def test_sparse_gradients_are_refused():
     embedding = nn.Embedding(5, 2, sparse=True)
-    with pytest.raises(ValueError, match="lr"):
-        AdamW([{"params": embedding.parameters(), "lr": -1.0}])
     embedding(torch.tensor([1])).sum().backward()
     with pytest.raises(RuntimeError, match="dense"):
         AdamW(embedding.parameters()).step()
@@ -254,14 +254,6 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
 # LoRA
 
 
-def test_a_model_that_has_lora_already_is_refused_and_left_as_it_is(small_checkpoint):
-    model = lora.apply_lora(load_pretrained(small_checkpoint), projections=["compute_query"])
-    before = str(model)
-    with pytest.raises(ValueError, match="already"):
-        lora.apply_lora(model, projections=["compute_value"])
-    assert str(model) == before
-
-
 def test_linear_layers_are_adapted_by_their_qualified_name():
     model = nn.ModuleDict({
         "compute_query": nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)),
@@ -280,6 +272,8 @@ def test_merging_undoes_adapting_but_keeps_what_was_learned(small_checkpoint, pr
         frozen.requires_grad_(False)
     before = copy.deepcopy(model)
     lora.apply_lora(model, rank=3, alpha=2.0, projections=projections)
+    with pytest.raises(ValueError, match="already"):
+        lora.apply_lora(model)
     for parameter in lora.get_lora_optimizer_params(model):
         nn.init.normal_(parameter, std=0.3)
     expected = model(ids, ids)

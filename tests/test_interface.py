@@ -1,6 +1,5 @@
 """The public face: what students, graders' scripts and the course's own programs rely on."""
 
-import ast
 import functools
 import importlib
 import inspect
@@ -12,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from conftest import ROOT, SMALL
 from llama import Llama, load_pretrained
 from runs import KIND, NAMES, SHAPE, WEIGHTS, command, contents
 from tokenizer import TOKENIZER_MODEL, Tokenizer
-from utils import read_examples
+from utils import InputError, read_examples
 
 SIX = ("run_llama", "base_llama", "config", "tokenizer", "utils", "sanity_check")
 OTHERS = ROOT / "benchmarks/textbook"  # somebody else's five files
@@ -85,12 +85,6 @@ OPTIONS = {
     "dev_out": "cfimdb-dev-prompting-output.txt", "test_out": "cfimdb-test-prompting-output.txt",
     "lora_rank": 4, "lora_alpha": 1.0, "batch_size": 8, "hidden_dropout_prob": 0.3, "lr": 2e-5,
 }
-
-
-def assignment_args(option: str) -> Namespace:
-    """What graders pass: the assignment's options and `filepath`, and none of ours."""
-    args = vars(run_llama.get_args(command(option)))
-    return Namespace(filepath="saved.pt", **{name: args[name] for name in OPTIONS})
 
 
 def pieces(text: str | list[str]) -> list:
@@ -156,18 +150,6 @@ def test_a_forward_hook_changes_what_is_generated_and_how_texts_score(place):
     torch.testing.assert_close(zero_shot(tokens), torch.tensor([scores] * 2))
     scores = F.log_softmax(embedding.classifier_head.bias, -1)
     torch.testing.assert_close(embedding(tokens), scores.expand(2, 2))
-
-
-def test_the_modules_import_each_other_and_five_packages():
-    imported = set()
-    for path in (ROOT / f"{module}.py" for module in (*FIVE, *SIX)):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                imported.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module)
-    assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names <= {
-        *FIVE, *SIX, "torch", "numpy", "sentencepiece", "tqdm", "sklearn"}
 
 
 # config.py, base_llama.py
@@ -240,7 +222,7 @@ def test_dataset_pads_on_the_right_and_decides_on_eos_itself(place, encoded, eos
 def test_model_eval_leaves_placeholders_out(place):
     labels, predictions = [0, 1, -1, 1, 2], [0, 1, 0, 2, 2]
     rows = [(f"cat {i}", label, [predictions[i], 1]) for i, label in enumerate(labels)]
-    dataset = run_llama.LlamaDataset(rows, assignment_args("finetune"))
+    dataset = run_llama.LlamaDataset(rows, Namespace(max_sentence_len=None))
     loader = DataLoader(dataset, batch_size=2, collate_fn=dataset.collate_fn)
     model = nn.Embedding.from_pretrained(torch.eye(3))
     model.register_forward_hook(lambda module, inputs, rows: rows[:, 0])
@@ -249,42 +231,50 @@ def test_model_eval_leaves_placeholders_out(place):
     assert [*map(list, found)] == [predictions, labels, [sentence for sentence, _, _ in rows]]
 
 
-@pytest.mark.parametrize("option", KIND)
-def test_jobs_run_on_the_options_of_the_assignment_and_print_lines_to_search_logs_for(
+@pytest.mark.parametrize("option", ["generate", *KIND])
+def test_each_job_as_a_function_checks_its_own_files_alone_whatever_the_option(
         place, capsys, option):
+    """On what graders pass: the assignment's options and `filepath`, and none of ours."""
+    def args(kind: str = "", used: Iterable[str] = (), filepath: str = "saved.pt") -> Namespace:
+        right = {split: f"{split}.txt" for split in runs.SIZES} | {
+            "label_names": "names.json", "dev_out": f"my-dev-{kind}-output.txt",
+            "test_out": f"my-test-{kind}-output.txt"}
+        wrong = {name: "x.txt" if name in outputs else "nowhere/x.txt"
+                 for name, value in OPTIONS.items() if str(value).endswith((".txt", ".json"))}
+        return Namespace(**OPTIONS | wrong | {name: right[name] for name in used} | {
+            "option": option, "pretrained_model_path": "model.pt", "filepath": filepath,
+            "epochs": 1})
+
     assert run_llama.train_lora is run_llama.train
-    args, wanted = assignment_args(option), ["load model from model.pt"]
-    if option == "prompt":
-        run_llama.test_with_prompting(args)
-    else:
-        run_llama.train(args)
-        saved = torch.load("saved.pt", weights_only=True)
-        assert type(saved["args"]) is type(saved["model_config"]) is dict
-        assert saved["args"].items() >= vars(args).items()
-        model = LlamaEmbeddingClassifier(Namespace(**saved["model_config"]))
-        model.load_state_dict(saved["model"])  # LoRA is merged
-        run_llama.test(args)
-        wanted += ["save the model to saved.pt", "load model from saved.pt",
-                   f"{'LoRA ' if option == 'lora' else ''}epoch 0: train loss :: N, "
-                   "train acc :: N, dev acc :: N.*"]
-    printed = capsys.readouterr().out
-    for line in [*wanted, "dev acc :: N", "test acc :: N"]:
-        pattern = line.replace("N", r"\d+\.\d{3}")
-        assert len(re.findall(f"^{pattern}$", printed, re.M)) == 1, line
-    assert os.path.exists(args.dev_out) and os.path.exists(args.test_out)
-
-
-def test_a_run_prints_its_options_and_the_stories_that_it_writes(place, capsys):
-    assert run_llama.main(command("generate")) == 0
-    run_llama.generate_sentence(assignment_args("generate"), "one day", "2.txt", 3, 2.0)
-    printed = capsys.readouterr().out
-    first = eval(printed.partition("\n")[0].removeprefix("args: "))
-    assert first.items() >= {"option": "generate", "seed": 1337}.items()
-    assert printed.count("\nload model from model.pt\n") == 2
-    for temperature, path in enumerate([*runs.STORIES, "2.txt"]):
-        story = re.escape(Path(path).read_bytes().decode("utf-8"))
-        assert re.search(f"\nTemperature is {temperature}.0\n{story}\n---+\n"
-                         f"Wrote generated sentence to {path}.\n", printed)
+    outputs, before = ["dev_out", "test_out"], contents()
+    kind = "lora" if option == "lora" else "finetuning"
+    for job, name, used in (
+            (run_llama.test_with_prompting, "prompting", [*runs.SIZES, "label_names", *outputs]),
+            (run_llama.train, "any", ["train", "dev"]),
+            (run_llama.test, kind, ["dev", "test", *outputs])):
+        for wrong in used:
+            with pytest.raises((InputError, FileNotFoundError), match="x.txt"):
+                job(args(name, {*used} - {wrong}))
+        given = args(name, used)
+        job(given)
+        assert given == args(name, used)
+    with pytest.raises(InputError, match="model.pt: not a trained classifier"):
+        run_llama.test(args(kind, used, filepath="model.pt"))
+    for path in ("story.txt", os.devnull):  # a device will do in any folder, and stays one
+        run_llama.generate_sentence(args(), "a cat", path, 3, 2.0)
+    with pytest.raises(InputError, match="nowhere/x.txt"):
+        run_llama.generate_sentence(args(), "a cat", "nowhere/x.txt")
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines.count(line) for line in (
+        "load model from model.pt", "save the model to saved.pt", "load model from saved.pt",
+        "Temperature is 2.0")] == [4, 1, 1, 2]  # nothing is loaded where something is refused
+    predictions = {f"my-{split}-{name}-output.txt"
+                   for split in ("dev", "test") for name in ("prompting", kind)}
+    assert contents().keys() - before.keys() == predictions | {"saved.pt", "story.txt"}
+    saved = torch.load("saved.pt", weights_only=True)
+    assert saved["args"].items() >= {"seed": 1337, "train": "train.txt"}.items()
+    model = LlamaEmbeddingClassifier(Namespace(**saved["model_config"]))
+    model.load_state_dict(saved["model"])  # LoRA is merged
 
 
 # Five files moved out, or in
