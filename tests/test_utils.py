@@ -16,7 +16,7 @@ import tqdm.std
 
 import run_llama
 from runs import ROOT, command, contents, refused, run
-from utils import InputError, atomic_write, progress, run_program, save_file
+from utils import InputError, atomic_write, check_writable, progress, run_program, save_file
 
 
 @pytest.fixture
@@ -83,6 +83,18 @@ def test_a_file_that_cannot_be_replaced_is_written_in_place(path, monkeypatch):
     with atomic_write("file") as file:
         file.write(b"new")
     assert path.read_bytes() == b"new" and os.listdir() == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are those of Unix")
+def test_a_pipe_or_device_is_written_to_in_any_folder_and_stays_one(path, monkeypatch):
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDWR | os.O_NONBLOCK)
+    monkeypatch.setattr(os, "access", Mock(return_value=False))
+    check_writable("pipe")
+    with atomic_write("pipe") as file:
+        file.write(b"new")
+    assert os.read(reader, 9) == b"new"
+    os.close(reader)
 
 
 # ------------------------------------------------------------------------------ errors in one line
