@@ -3,17 +3,19 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
 import reference
 import run_llama
+from assignment.judge import SMALL
 from utils import KIND, read_examples, run_program
 
 ROOT = Path(run_llama.__file__).parent
-SHAPE = {"vocab_size": 290, "dim": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2,
-         "max_seq_len": 16, "multiple_of": 8}
+SHAPE = SMALL | {"vocab_size": 290, "multiple_of": 8}
 WEIGHTS = reference.seeded_weights(SHAPE, seed=0)
 # Larger logits: labels differ among sentences, and some tokens are likely enough to be drawn.
 WEIGHTS["tok_embeddings.weight"] *= 5
@@ -80,6 +82,16 @@ def run(argv: list[str], capsys, main=run_llama.main) -> tuple[int, str, list[st
         status = end.code
     printed = capsys.readouterr()
     return status, printed.out, [line for line in re.split("[\n\r]", printed.err) if line]
+
+
+def python(*argv: str | Path) -> str:
+    """What Python prints, started in the current folder without another one to import from."""
+    done = subprocess.run(
+        [sys.executable, *argv], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": "", "PYTEST_ADDOPTS": "", "OMP_NUM_THREADS": "1",
+                          "PYTHONWARNINGS": "ignore"})  # PyTorch 2.1 warns about its own code
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
 
 
 def refused(argv: list[str], capsys, may_load: bool = False) -> str:
