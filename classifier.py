@@ -18,7 +18,7 @@ class LlamaZeroShotClassifier(nn.Module):
         tokenizer: the one that belongs to the checkpoint.
         label_names: `num_labels` words, in the order of the labels.
     Raises:
-        ValueError: another number of names. And as `load_pretrained`.
+        ValueError: not `num_labels` names; also what `load_pretrained` raises.
     """
 
     def __init__(self, config: Any, tokenizer: Tokenizer, label_names: list[str]) -> None:

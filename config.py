@@ -9,9 +9,11 @@ class LlamaConfig:
     A checkpoint stores these values as its `model_args`; the defaults are those of stories42M.
 
     Args:
-        dim: width of the residual stream; `hidden_dim`, of the feed-forward layer. None: 2/3 of
-            4 dim, rounded up to a multiple of `multiple_of`.
-        n_heads: query heads; `n_kv_heads`, key/value heads. None: as many.
+        dim: width of the residual stream.
+        n_heads: query heads.
+        n_kv_heads: key/value heads; None: `n_heads`.
+        hidden_dim: width of the feed-forward layer; None: 8/3 dim, rounded up to a multiple of
+            `multiple_of`.
         max_seq_len: how many tokens `Llama.generate` looks back at.
         kwargs: become attributes, since checkpoints carry keys of other programs. This model uses
             one of them, `causal`: whether a position attends to itself and earlier ones only.

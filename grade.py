@@ -32,7 +32,7 @@ from utils import KIND, InputError
 HERE = Path(__file__).resolve().parent
 WRITTEN = ("rope.py", "llama.py", "optimizer.py", "lora.py", "classifier.py")  # by students
 MODEL = OFFICIAL_PLAN.model.name
-RUNS = 4  # at most: where a hand-in hangs or crashes, the tests start again behind that part
+RUNS = 4  # at most: where a hand-in hangs or crashes, the tests restart after that part
 # Python's stack, as pytest prints it where code hangs or crashes.
 IMPORTING = re.compile(rf'[/\\]({"|".join(WRITTEN)})", line (\d+) in <module>')
 NEEDED = {"prompting": "classifier.*ZeroShot",  # besides the model, for predictions of this kind
@@ -86,7 +86,7 @@ def judge_parts(hand_in: Path, timeout: float) -> dict[str, str]:
         is_unfinished = lines and lines[-1]["outcome"] == "started"
         if is_unfinished:
             lines[-1] |= {"outcome": "failed", "message": end}
-            if importing := IMPORTING.search(errors):  # from now on, that fails at once
+            if importing := IMPORTING.search(errors):  # from now on, that fails immediately
                 name, number = importing.groups()
                 (hand_in / name).write_text(
                     "\n" * (int(number) - 1) + f"raise ImportError({end!r})", encoding="utf-8")
@@ -140,8 +140,10 @@ def judge_outputs(folder: Path, parts: dict[str, str]) -> tuple[dict[str, float]
                 f"{dataset}-{option}", SPLITS.index(split), [accuracy[name]])
             is_far = verdict == "differs" if apart == "–" else abs(float(apart)) >= 4
             remarks = [f"{accuracy[name]:.4f}  {published:14} {apart:>5}  {verdict}"]
-            remarks += ["placeholder labels"] * (len(set(expected)) == 1)
-        remarks += ["constant"] * (len(set(labels)) == 1)
+            if len(set(expected)) == 1:
+                remarks.append("placeholder labels")
+        if len(set(labels)) == 1:
+            remarks.append("constant")
         lines.append(f"{name:34} {', '.join(remarks)}")
         problems += [f"{name}: {sign}" for sign in signs(name, predictions, parts, is_far)]
     if lines or problems:
@@ -160,7 +162,7 @@ def read_labels(path: Path) -> list[int]:
 def signs(
     name: str, predictions: dict[str, list[int]], parts: dict[str, str], is_far: bool
 ) -> list[str]:
-    """Return signs that predictions were not made by a right run of their kind."""
+    """Return signs that no correct run of their kind made the predictions."""
     dataset, split, kind, _ = name.split("-")
     labels = predictions[name]
     twin = next(other for other in predictions
@@ -218,8 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("hand_ins", nargs="+", type=Path, metavar="HAND_IN",
                         help="a zip or a folder")
     parser.add_argument("--timeout", type=utils.positive_number, default=120, metavar="SECONDS",
-                        help="for the tests of a hand-in (default: 120); the part that hangs is "
-                             "wrong, and the tests go on with the others")
+                        help="for one run of a hand-in's tests (default: 120); the part that hangs "
+                             f"is wrong, and the others are run again, up to {RUNS} times in all")
     parser.add_argument("--json", metavar="FILE", help="write the findings for other programs")
     args = parser.parse_args(argv)
     if missing := [str(path) for path in args.hand_ins if not os.access(path, os.R_OK)]:

@@ -209,7 +209,7 @@ class Llama(LlamaPreTrainedModel):
         Args:
             idx: (bs, seqlen), token ids, at least one each.
             temperature: 0 for the most likely token; otherwise logits are divided by it.
-            epsilon: in [0, 1]; tokens less likely than this are never drawn.
+            epsilon: in [0, 1]; tokens less likely than this are dropped, unless all are.
         Returns:
             (bs, seqlen + max_new_tokens).
         Raises:
@@ -284,7 +284,7 @@ def load_pretrained(checkpoint: str) -> Llama:
     except (TypeError, ValueError, RuntimeError) as error:
         if "DefaultCPUAllocator" in str(error):  # out of memory
             raise
-        problems = "; ".join(line.strip() for line in str(error).split("\n"))
+        problems = " ".join(str(error).split())
         raise ValueError(f"{checkpoint}: does not fit this model: {problems}; use another "
                          "checkpoint, or download it again") from error
     return model.eval()

@@ -88,7 +88,7 @@ def merge_lora_weights(model: nn.Module) -> nn.Module:
 
 
 def count_lora_parameters(model: nn.Module) -> tuple[int, int, float]:
-    """Count the elements of the parameters that ask for a gradient.
+    """Count the elements of the trainable parameters.
 
     Returns:
         Those of LoRA matrices, all of them, and the former in percent of the latter.
@@ -99,6 +99,6 @@ def count_lora_parameters(model: nn.Module) -> tuple[int, int, float]:
 
 
 def get_lora_optimizer_params(model: nn.Module) -> list[nn.Parameter]:
-    """The LoRA matrices that ask for a gradient. A classifier head is not among them: add it."""
+    """The trainable LoRA matrices. A classifier head is not among them: add it."""
     return [parameter for name, parameter in model.named_parameters()
             if "lora_" in name and parameter.requires_grad]

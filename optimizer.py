@@ -48,7 +48,7 @@ class AdamW(Optimizer):
             "correct_bias": correct_bias, "max_grad_norm": max_grad_norm})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own; what they leave open is the default."""
+        """Add parameters with settings of their own; missing ones are the defaults."""
         settings = {**self.defaults, **param_group}
         for name in ("lr", "eps", "weight_decay"):
             if not 0 <= settings[name] < math.inf:
@@ -113,6 +113,6 @@ class AdamW(Optimizer):
 def clip_to_norm(grads: list[torch.Tensor], max_norm: float) -> None:
     """Scale gradients down, in place, so that together they have at most this norm."""
     norms = torch._foreach_norm(grads)
-    total = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms]))
-    scale = (max_norm / total).clamp(max=1.0)  # stays on the device: no waiting for its value
+    total = torch.linalg.vector_norm(torch.stack(norms))
+    scale = (max_norm / total).clamp(max=1.0)  # a tensor: no waiting for the device
     torch._foreach_mul_(grads, scale)

@@ -35,8 +35,8 @@ OUTPUTS = tuple(f"{dataset}-{split}-{kind}-output.txt"
                 for dataset in CLASSES for kind in KIND.values() for split in ("dev", "test"))
 CONTENT = (*MODULES, *DOCUMENTS, *STORIES, *OUTPUTS)
 SIZE_LIMIT = 10_000_000  # bytes of the zip, and of each file in it
-TIME_LIMIT = 120  # seconds until the code in a zip has to have started
-MEMORY_LIMIT = 4 << 30  # bytes of foreign code's data; libraries do not count
+TIME_LIMIT = 120  # seconds for the code in a zip to start
+MEMORY_LIMIT = 4 << 30  # bytes of foreign code's data segment, without libraries
 FILE_LIMIT = 64 << 20  # bytes of any file that it writes
 QUESTION = r" Is this movie [^?]+\? This movie is"
 
@@ -93,7 +93,7 @@ def is_surnames(text: str) -> bool:
 
     macOS does not mark names in a zip as UTF-8, so that some letters come out as other characters.
     """
-    surname = r"(?:[^\W\d_]|[^\x00-\x7f])[^\s_/\\:]*"
+    surname = r"(?:[^\W\d_]|[^\x00-\x7f])[^\s_./\\:*?<>|]*"
     return bool(re.fullmatch(f"{surname}(?:_{surname})*", text))
 
 
@@ -143,21 +143,21 @@ def data_note(source: Path) -> list[str]:
     """Say that data are missing, if they are."""
     names = [f"data/{dataset}-{split}.txt" for dataset in CLASSES for split in ("dev", "test")]
     missing = ", ".join(name for name in names if not find(name, source).exists())
-    return [f"note: predictions were not compared with {missing}, which `bash setup.sh` fetches"
-            ] * bool(missing)
+    note = f"note: predictions were not compared with {missing}, which `bash setup.sh` fetches"
+    return [note] if missing else []
 
 
 def start_problems(folder: Path) -> list[str]:
     """Start the program with only the submission on Python's path."""
     end, errors = run_limited([sys.executable, "run_llama.py", "--help"], folder, TIME_LIMIT)
     _, _, last_line = errors.strip().rpartition("\n")
-    return [f"run_llama.py --help: {end}, {last_line:.200}"] * (end != "exit status 0")
+    return [] if end == "exit status 0" else [f"run_llama.py --help: {end}, {last_line:.200}"]
 
 
 def run_limited(
     command: list[str], folder: Path, seconds: float, **environment: str
 ) -> tuple[str, str]:
-    """Run foreign code in `folder`, with limits and nobody at the keyboard.
+    """Run foreign code in `folder`, with limits and without standard input.
 
     Returns:
         How it ends, such as "exit status 0", and the text on standard error.
@@ -176,7 +176,10 @@ def run_limited(
             end = f"still running after {seconds:g} seconds"
         finally:  # what it has started ends with it
             with suppress(OSError):  # nothing is left
-                os.killpg(child.pid, signal.SIGKILL) if is_posix else child.kill()
+                if is_posix:
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    child.kill()
         errors.seek(0)
         return end, errors.read().decode(errors="replace")
 

@@ -141,7 +141,7 @@ def reproduce(runs: list[Run], use_gpu: bool) -> None:
                 shutil.copyfile(run.folder / name, run.plan.home / name)
         else:
             for model in run.folder.glob("*.pt"):
-                model.unlink(missing_ok=True)  # by a second instance of this program
+                model.unlink(missing_ok=True)  # another instance may have deleted it
         write_results(run.plan)
 
 

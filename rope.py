@@ -64,7 +64,7 @@ def apply_rotary_emb(
     max_seq_len: int,
     theta: float = 10000.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate queries and keys by their positions, so that their products depend on distance only.
+    """Rotate queries and keys by their positions, so that positions matter only by their distance.
 
     Args:
         query: (bs, q_len, n_heads, head_dim). With q_len < seqlen these are the last positions.
@@ -81,6 +81,6 @@ def apply_rotary_emb(
     if head_dim % 2 or q_len > seqlen:
         raise ValueError(f"cannot rotate {q_len} queries and {seqlen} keys of width {head_dim}")
     freqs_cis = precompute_freqs_cis(head_dim, seqlen, theta, key.device)
-    if type(freqs_cis) is not torch.Tensor:  # a tracer's, such as torch.export's: of no use later
+    if type(freqs_cis) is not torch.Tensor:  # a tracer's, such as torch.export's: not to be cached
         precompute_freqs_cis.cache_clear()
     return rotate(query, freqs_cis[seqlen - q_len:]), rotate(key, freqs_cis)

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from argparse import ArgumentDefaultsHelpFormatter, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,11 +34,11 @@ from tokenizer import TOKENIZER_MODEL, Tokenizer
 from utils import KIND, PROMPT, InputError, checked, progress
 
 PLACEHOLDER = -1  # label of a sentence whose true label is not public
-NOT_COMPARED = {  # by --resume
+NOT_COMPARED = {  # options that --resume does not compare
     "resume", "device", "state", "filepath", "dev_out", "test_out", "test", "label_names", "prompt",
     "generated_sentence_low_temp_out", "generated_sentence_high_temp_out"}
-DEMO = Path(__file__).parent / "demo"
-EMBEDDED = {"stories42M.pt": "stories.pt"} | {  # what replaces official files, in demo/
+DEMO = Path(__file__).resolve().parent / "demo"
+EMBEDDED = {"stories42M.pt": "stories.pt"} | {  # stand-ins in demo/ for official files
     f"data/cfimdb-{name}": f"reviews2-{name}"
     for name in ("train.txt", "dev.txt", "test.txt", "label-mapping.json")}
 
@@ -54,7 +54,7 @@ def get_args(argv: list[str] | None = None) -> Namespace:
         default=1337, help="seed of all random number generators")
     add("--pretrained-model-path", default="stories42M.pt", metavar="FILE", help="checkpoint")
     add("--tokenizer", metavar="FILE", help="SentencePiece model; None: tokenizer.model beside the "
-        "checkpoint, or else in this folder")
+        "checkpoint, or in the current folder")
     add("--max_sentence_len", type=utils.positive_int, help="cut sentences to this many tokens")
 
     add = parser.add_argument_group("generate").add_argument
@@ -92,31 +92,31 @@ def get_args(argv: list[str] | None = None) -> Namespace:
 
 
 def prepare(
-    args: Namespace, job: str, reads: Iterable[str] = (), writes: Iterable[str] = ()
+    args: Namespace, job: str, reads: Sequence[str] = (), writes: Sequence[str] = ()
 ) -> Namespace:
-    """Complete the options of a job, and check its inputs and outputs before the work.
+    """Fill in a job's missing options, and check its inputs and outputs before any work.
 
     Args:
         job: a choice of --option, or "train": "lora" if `args.option` is that, else "finetune".
         reads, writes: names of the attributes with the paths of its data files and outputs.
     Returns:
         A copy of `args` with defaults for missing options, the `device`, and two paths: `filepath`
-        of the trained model, and `state`, from which --resume continues.
+        of the trained model, and `state`, which --resume continues from.
     """
     if job == "train":
         job = "lora" if args.option == "lora" else "finetune"
     args = Namespace(**vars(get_args([])) | vars(args) | {"option": job})
     args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
-    args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # dev_out is unique to a run
+    args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # tells data sets apart
     args.device = pick_device(args.use_gpu)
-    use_embedded(args, ["pretrained_model_path"])
+    fall_back_to_demo(args, ["pretrained_model_path"])
     if reads:
-        use_embedded(args, reads)
+        fall_back_to_demo(args, reads)
         try:
             import sklearn.metrics  # noqa: F401  (takes a second; needed after the first epoch)
         except ImportError as error:
             raise InputError(f"scikit-learn: {error}; `bash setup.sh` installs it") from error
-    args.tokenizer = args.tokenizer or utils.beside(args.pretrained_model_path, TOKENIZER_MODEL)
+    args.tokenizer = args.tokenizer or utils.sibling(args.pretrained_model_path, TOKENIZER_MODEL)
     inputs = [getattr(args, name) for name in ("pretrained_model_path", "tokenizer", *reads)]
     taken = set(map(os.path.realpath, inputs))
     for name in writes:
@@ -125,7 +125,7 @@ def prepare(
             raise InputError(f"--{name} {path}: for this job, {job}, the name must end in "
                              f"{split}-{KIND[job]}-output.txt")
         if os.path.realpath(path) in taken:
-            raise InputError(f"{path}: is an input or another output of this run; choose another")
+            raise InputError(f"{path}: is also an input or another output; choose another name")
         taken.add(os.path.realpath(path))
         utils.check_writable(path)
     for path in inputs:
@@ -133,7 +133,7 @@ def prepare(
     return args
 
 
-def use_embedded(args: Namespace, options: Iterable[str]) -> None:
+def fall_back_to_demo(args: Namespace, options: Sequence[str]) -> None:
     """If these options have their defaults and no such file exists, use demo/, and warn."""
     paths = [getattr(args, option) for option in options]
     if EMBEDDED.keys() >= set(paths) and not any(map(os.path.exists, paths)) and DEMO.is_dir():
@@ -255,14 +255,14 @@ def pick_device(use_gpu: bool) -> torch.device:
                          "the CPU, or install a CUDA build of PyTorch and its driver")
     torch.set_float32_matmul_precision("high")  # TF32, as in the published results
     if hasattr(torch.backends.cuda, "enable_cudnn_sdp"):  # PyTorch 2.5
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it takes 145 ms for every new length
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it spends 145 ms on every new length
     return torch.device("cuda")
 
 
 def prefer_onednn(dim: int) -> None:
     """Multiply float32 matrices with oneDNN (benchmarks/README.md) where that stays exact."""
     for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(variable, "64")  # kernels, of up to 1 MB; one step needs about 50
+        os.environ.setdefault(variable, "64")  # kernels of up to 1 MB; a step needs about 50
     matmul = getattr(torch.backends.mkldnn, "matmul", None)  # PyTorch 2.9
     if matmul is None or dim < 512:  # compiling a kernel for each shape pays off only for wide ones
         return
@@ -275,10 +275,12 @@ def prefer_onednn(dim: int) -> None:
 def load_model(
     args: Namespace, path: str, tokenizer: Tokenizer, build: Callable[[], nn.Module]
 ) -> nn.Module:
-    """Build a model from the file `path`, and move it to the device of the job."""
+    """Build a model, say that it is from the file `path`, and move it to the device of the job."""
     try:
         model = build()
-    except ValueError as error:  # `load_pretrained` refuses the file
+    except ValueError as error:
+        if args.pretrained_model_path not in str(error):
+            raise  # a defect; `load_pretrained` names the file that it refuses
         raise InputError(error) from error
     print(f"load model from {path}")
     llama = getattr(model, "llama", model)
@@ -345,8 +347,7 @@ def generate_sentence(
     args: Namespace, prefix: str, outfile: str, max_new_tokens: int = 75, temperature: float = 0.0
 ) -> None:
     """Continue a text, print it and write it to a file."""
-    args = Namespace(**vars(args) | {"outfile": outfile})
-    args = prepare(args, "generate", writes=["outfile"])
+    args = prepare(Namespace(**vars(args) | {"outfile": outfile}), "generate", writes=["outfile"])
     write_stories(args, prefix, {outfile: temperature}, max_new_tokens)
 
 
@@ -416,7 +417,8 @@ def test(args: Namespace) -> None:
     saved = utils.load_file(args.filepath)
     if not isinstance(saved, dict) or "model_config" not in saved:
         raise InputError(f"{args.filepath}: not a trained classifier; `train` saves one")
-    config = SimpleNamespace(**saved["model_config"])
+    config = SimpleNamespace(**saved["model_config"] | {
+        "pretrained_model_path": args.pretrained_model_path})
     tokenizer, _, loaders = load_data(args, ["dev", "test"], config.num_labels)
     model = load_model(args, args.filepath, tokenizer, lambda: LlamaEmbeddingClassifier(config))
     model.load_state_dict(saved["model"])
@@ -446,7 +448,7 @@ def fit(
     model = load_model(args, args.pretrained_model_path, tokenizer,
                        lambda: make_classifier(args, config))
     lora, count, percent = count_lora_parameters(model)
-    print(f"train {count:,} parameters, {lora:,} ({percent:.1f}%) of them LoRA's, on {args.device}")
+    print(f"training {count:,} parameters, {lora:,} ({percent:.1f}%) of LoRA, on {args.device}")
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=args.lr)
     state = load_state(args, model, optimizer)
     for epoch in range(state["done"], args.epochs):
@@ -465,13 +467,16 @@ def fit(
         utils.save_file(args.state, state | {
             "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if args.use_gpu else None})
-        print(f"{'LoRA ' * (args.option == 'lora')}epoch {epoch}: train loss :: {loss:.3f}, "
+        print(f"{'LoRA ' if args.option == 'lora' else ''}epoch {epoch}: train loss :: {loss:.3f}, "
               f"train acc :: {train_acc:.3f}, dev acc :: {dev_acc:.3f}, "
               f"dev macro F1 :: {dev_f1:.3f}, {time.monotonic() - started:.0f} s"
-              f"{', best so far' * improved}")
-    print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
+              f"{', best so far' if improved else ''}")
     model.load_state_dict(model.state_dict() | state["best_weights"])
-    return merge_lora_weights(model)
+    best = merge_lora_weights(model)
+    if args.resume:  # another run may have overwritten the file since that epoch
+        save_model(best, optimizer, args, config, args.filepath)
+    print(f"epoch {state['best']} was the best; its model is in {args.filepath}")
+    return best
 
 
 def make_classifier(args: Namespace, config: SimpleNamespace) -> LlamaEmbeddingClassifier:
@@ -519,7 +524,7 @@ def save_model(
 
 
 def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str, Any]:
-    """Start training anew, or with --resume after the last epoch of an interrupted run."""
+    """The state before training; with --resume the saved one, restored to model and optimizer."""
     options = {name: str(value) for name, value in vars(args).items() if name not in NOT_COMPARED}
     for name in ("train", "dev", "pretrained_model_path", "tokenizer"):  # wherever the file is
         options[name] = hashlib.sha256(Path(getattr(args, name)).read_bytes()).hexdigest()
@@ -531,7 +536,7 @@ def load_state(args: Namespace, model: nn.Module, optimizer: AdamW) -> dict[str,
     state = utils.load_file(args.state, advice)
     before = state.get("options", {}) if isinstance(state, dict) else {}
     if changed := [name for name in options if before.get(name) != options[name]]:
-        raise InputError(f"{args.state}: that run had another {', '.join(changed)}; use the same "
+        raise InputError(f"{args.state}: that run used another {', '.join(changed)}; use the same "
                          f"options and files, or {advice}")
     model.load_state_dict(model.state_dict() | state["weights"])
     optimizer.load_state_dict(state.pop("optimizer"))
@@ -557,4 +562,4 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(utils.run_program(main, interrupted="interrupted; the same command starts again, or "
-                               "continues a training run after its last epoch with --resume"))
+                               "with --resume continues training after the last finished epoch"))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from llama import Llama, load_pretrained
-from utils import InputError, Parser, beside, load_file, run_program
+from utils import InputError, Parser, load_file, run_program, sibling
 
 OFFICIAL, REFERENCE = "stories42M.pt", "sanity_check.data"
 EMBEDDED = Path(__file__).resolve().parent / "demo" / "stories.pt"
@@ -31,7 +31,9 @@ def load_model(path: str) -> Llama:
     """Load the checkpoint; its attention has no mask, whatever the checkpoint was trained with."""
     try:
         model = load_pretrained(path).eval()
-    except ValueError as error:  # `load_pretrained` refuses the file
+    except ValueError as error:
+        if path not in str(error):
+            raise  # a defect; `load_pretrained` names the file that it refuses
         raise InputError(error) from error
     for layer in model.layers:
         layer.attention.causal = False  # no part of the assignment
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = str(EMBEDDED)
         print(f"{OFFICIAL} is not here (`bash setup.sh` fetches it): checking the embedded model")
     checkpoint = checkpoint or OFFICIAL
-    reference = beside(checkpoint, REFERENCE)
+    reference = sibling(checkpoint, REFERENCE)
     model, cases = load_model(checkpoint), read_cases(reference)
     print(f"Checking {checkpoint} against {reference}")
     results = [deviation(model, case) for case in cases]

@@ -114,7 +114,8 @@ def check(file: str) -> str:
     if file in SHA256:
         right = sha256(Path(file).read_bytes()).hexdigest() == SHA256[file]
         return "" if right else "not the official file"
-    if not is_zipfile(file):  # a zip's table of contents is at its end
+    # A zip's table of contents is at its end. PyTorch's older format is no zip.
+    if not is_zipfile(file) and os.path.getsize(file) < 160e6:
         return "incomplete, probably an interrupted download: its full size is 232 MB (or 167)"
     sanity_check = [sys.executable, "sanity_check.py", file]
     if os.path.exists("sanity_check.data") and subprocess.run(sanity_check).returncode:
@@ -139,11 +140,10 @@ for source, path in ((source, path) for source, paths in SOURCES for path in pat
         if path == CHECKPOINT and (problem := check(part)):
             raise RuntimeError(problem)
         os.replace(part, path)
-    except (HTTPError, RuntimeError) as error:  # about this file alone
+    except (OSError, HTTPException, RuntimeError, ValueError) as error:
         print(f"  {error}")
-    except (OSError, HTTPException, ValueError) as error:
-        print(f"  {error}")
-        unreachable |= {host} - {None}
+        if not isinstance(error, (HTTPError, RuntimeError)):  # those are about this file alone
+            unreachable |= {host} - {None}
 missing = [path for path in FILES if not os.path.isfile(path)]
 print(f"official files: {len(FILES) - len(wrong) - len(missing)} of {len(FILES)} are here")
 for path, problem in wrong.items():

@@ -52,5 +52,5 @@ class Tokenizer:
         return [self.bos_id] * bos + ids + [self.eos_id] * eos
 
     def decode(self, t: list[int]) -> str:
-        """The text of token ids, without `<s>`, `</s>` and the ids that only the model has."""
+        """The text of token ids, without `<s>`, `</s>` and ids beyond the vocabulary."""
         return self.sp_model.decode([token_id for token_id in t if token_id < self.n_words])

@@ -1,4 +1,4 @@
-"""Names, data files, atomic writes, one-line errors and progress, for all programs.
+"""Shared constants, data files, atomic writes, one-line errors and progress.
 
 PyTorch takes seconds to import, so only the functions that read or write tensors import it.
 """
@@ -31,10 +31,9 @@ class InputError(ValueError):
     """An error for the user; the message is one line: what is wrong, where, and what to do."""
 
 
-
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Add the path to an OSError without one, as raised when reading or writing fails midway."""
+    """Add the path to an OSError that lacks one, as raised when reading or writing fails midway."""
     try:
         yield
     except OSError as error:
@@ -126,7 +125,7 @@ def load_file(path: str, advice: str = "replace it") -> Any:
                          f"{advice}") from error
 
 
-def beside(path: str, name: str) -> str:
+def sibling(path: str, name: str) -> str:
     """The file `name` that belongs to `path`: in the same folder, or else in the current one."""
     candidate = os.path.join(os.path.dirname(path), name)
     return candidate if os.path.exists(candidate) else name
@@ -243,8 +242,5 @@ def one_line(message: object) -> str:
 
 
 def progress(batches: Iterable, title: str) -> Iterable:
-    """Iterate with a progress bar; in a log file, with one line every three minutes."""
-    is_terminal = sys.stderr and sys.stderr.isatty()
-    pace = {} if is_terminal else {
-        "mininterval": 180, "maxinterval": 180, "delay": 180, "ascii": True}
-    return tqdm(batches, title, leave=False, disable=not sys.stderr, **pace)
+    """Iterate with a progress bar, if standard error is a terminal."""
+    return tqdm(batches, title, leave=False, disable=None if sys.stderr else True)

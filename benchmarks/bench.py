@@ -77,7 +77,7 @@ def prepare(folder: str, device: str, rounds: int, quick: bool) -> SimpleNamespa
     shape = LlamaConfig(**sizes if quick else {"hidden_dim": 1376})
     torch.manual_seed(0)
     model = CODE[OURS].llama.Llama(shape)
-    for name, weight in model.named_parameters():  # of a size at which no part of it is idle
+    for name, weight in model.named_parameters():  # scaled so that every part affects the output
         noise = torch.randn(weight.shape) / math.sqrt(weight.shape[-1])
         weight.copy_(noise + name.endswith("norm.weight"))
     torch.save({"model": model.state_dict(), "model_args": vars(shape)}, f"{folder}/seeded.pt")
@@ -190,7 +190,7 @@ def needed_flops(shape: LlamaConfig, kind: str, bs: int, seqlen: int) -> int:
 
 # --------------------------------------------------------------------------- how it is measured
 
-# Pairs of what textbook and project need: seconds (for "/s" per token, as flops are) or GB
+# Pairs (textbook, project) of seconds or GB; with unit "/s", seconds and flops are per token.
 Result = namedtuple("Result", "pairs unit flops apart", defaults=(None, None))
 
 
