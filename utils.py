@@ -13,8 +13,9 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -241,6 +242,12 @@ def one_line(message: object) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(message).split()))
 
 
-def progress(batches: Iterable, title: str) -> Iterable:
-    """Iterate with a progress bar, if standard error is a terminal."""
-    return tqdm(batches, title, leave=False, disable=None if sys.stderr else True)
+def progress(batches: Collection, title: str) -> Iterator:
+    """Iterate with a progress bar; in a log file, with a line every three minutes."""
+    bar = tqdm(batches, title, leave=False, disable=None if sys.stderr else True)
+    printed = time.monotonic()
+    for done, batch in enumerate(bar):
+        if bar.disable and time.monotonic() >= printed + 180:
+            printed = time.monotonic()
+            print(f"{title}: {done} of {len(batches)}", file=sys.stderr)
+        yield batch
