@@ -206,6 +206,8 @@ def summary(reports: list[dict[str, Any]]) -> str:
                               for key in ("structure", "outputs"))
         if set(STORIES + OUTPUTS) <= set(report["missing"]):
             outputs = "none"
+        elif not report["accuracy"] and outputs == "right":
+            outputs = "not compared"
         verdicts = list(report["parts"].values())
         parts = f"{verdicts.count('right')} of {len(verdicts)} right" if verdicts else "not judged"
         rows.append((report["hand_in"], structure, parts, report["begin_with"] or "–", outputs))

@@ -74,14 +74,15 @@ def check(archive: bytes, folder: Path, source: Path) -> list[str]:
         return [f"cannot be read as a zip ({str(error) or type(error).__name__}); make it again"]
     names = {name.removeprefix(f"{top}/").split("/")[0] for name in members}
     extra = ", ".join(map(repr, sorted(names - {"", *CONTENT})))
+    is_macos = names & {"__MACOSX", ".DS_Store"}
+    hint = "; `zip -d FILE.zip '__MACOSX/*' '*.DS_Store'` removes what macOS adds"
     findings = [
         (len(archive) > SIZE_LIMIT, f"the zip has more than {SIZE_LIMIT:,} bytes"),
         (any("\\" in member.orig_filename for member in members.values()),
          "names use \\ for /, as some Windows programs do; zip it with another one"),
         (not is_surnames(top), f"the files are in {top or '.'!r}; put them into one folder named "
                                "SURNAME1_SURNAME2 (letters and _)"),
-        (extra, f"not part of a submission: {extra}; `zip -d FILE.zip '__MACOSX/*' '*.DS_Store'` "
-                "removes what macOS adds")]
+        (extra, f"not part of a submission: {extra}{hint if is_macos else ''}")]
     problems = [problem for is_found, problem in findings if is_found]
     for part in CONTENT:
         problems += part_problems(folder / part, source)

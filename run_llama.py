@@ -103,9 +103,10 @@ def prepare(
         A copy of `args` with defaults for missing options, the `device`, and two paths: `filepath`
         of the trained model, and `state`, which --resume continues from.
     """
+    args = Namespace(**vars(get_args([])) | vars(args))
     if job == "train":
         job = "lora" if args.option == "lora" else "finetune"
-    args = Namespace(**vars(get_args([])) | vars(args) | {"option": job})
+    args.option = job
     args.filepath = getattr(args, "filepath", f"{job}-{args.epochs}-{args.lr}.pt")
     args.state = f"{args.dev_out.removesuffix('.txt')}.resume.pt"  # tells data sets apart
     args.device = pick_device(args.use_gpu)
@@ -421,7 +422,11 @@ def test(args: Namespace) -> None:
         "pretrained_model_path": args.pretrained_model_path})
     tokenizer, _, loaders = load_data(args, ["dev", "test"], config.num_labels)
     model = load_model(args, args.filepath, tokenizer, lambda: LlamaEmbeddingClassifier(config))
-    model.load_state_dict(saved["model"])
+    try:
+        model.load_state_dict(saved["model"])
+    except RuntimeError as error:
+        raise InputError(f"{args.filepath}: was trained from another checkpoint than "
+                         f"{args.pretrained_model_path}; name that one") from error
     evaluate(args, model, loaders)
 
 

@@ -117,8 +117,9 @@ def check(file: str) -> str:
     # A zip's table of contents is at its end. PyTorch's older format is no zip.
     if not is_zipfile(file) and os.path.getsize(file) < 160e6:
         return "incomplete, probably an interrupted download: its full size is 232 MB (or 167)"
-    sanity_check = [sys.executable, "sanity_check.py", file]
-    if os.path.exists("sanity_check.data") and subprocess.run(sanity_check).returncode:
+    if not os.path.exists("sanity_check.data"):
+        print(f"{file} is not verified: sanity_check.data is missing")
+    elif subprocess.run([sys.executable, "sanity_check.py", file]).returncode:
         return "sanity_check.py refuses it, see above"
     return ""
 

@@ -153,9 +153,11 @@ def read_examples(path: str) -> list[Example]:
     pattern = re.compile(r"(-?[0-9]{1,9})\s* \|\|\| ([^\udc80-\udcff]+)")
     matches = [pattern.fullmatch(line.strip()) for line in lines]
     if None in matches:
-        number = matches.index(None) + 1
-        raise InputError(f"{path}, line {number}: {lines[number - 1][:40]!r} is not of the form "
-                         "'label ||| sentence' (a whole number, UTF-8 text)")
+        line = lines[matches.index(None)]
+        problem = f"{line[:40]!r} is not 'label ||| sentence' with a whole number as label"
+        if re.search("[\udc80-\udcff]", line):
+            problem = "not UTF-8; convert the file"
+        raise InputError(f"{path}, line {matches.index(None) + 1}: {problem}")
     return [Example(int(match[1]), match[2].strip()) for match in matches]
 
 
@@ -219,7 +221,7 @@ def run_program(main: Callable[[list[str] | None], int], argv: list[str] | None 
     except InputError as error:
         status, message = 2, error
     except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename) or repr('')}: "
         hint = ("; `bash setup.sh` fetches the official files, --help explains how to name others"
                 if error.errno == errno.ENOENT else "")
         status, message = 2, f"{where}{error.strerror or error}{hint}"

@@ -106,10 +106,10 @@ def make_batches(kind: str, data: str | None, count: int, run: SimpleNamespace) 
 
 
 @contextmanager
-def products(variant: str, device: torch.device) -> Iterator[None]:
+def products(variant: str, device: torch.device, dim: int = 512) -> Iterator[None]:
     """Multiply matrices with oneDNN in the project, and as PyTorch does by default elsewhere."""
     if variant == OURS and device.type == "cpu":
-        prefer_onednn(dim=512)
+        prefer_onednn(dim)
     try:
         yield
     finally:
@@ -138,7 +138,7 @@ class Work:
 
     def __init__(self, kind: str, data: str | None, variant: str, run: SimpleNamespace) -> None:
         torch.manual_seed(0)
-        self.kind, self.variant, self.device = kind, variant, run.device
+        self.kind, self.products = kind, partial(products, variant, run.device, run.shape.dim)
         self.model = make_model(kind, data, variant, run).to(run.device).eval()
         if kind in TRAINING:
             trained = [p for name, p in self.model.named_parameters()
@@ -150,7 +150,7 @@ class Work:
         """Return the loss before an optimizer step, the scores of the labels, or the tokens."""
         if self.kind == "prompt":
             return self.scores(ids)
-        with products(self.variant, self.device):
+        with self.products():
             if self.kind == "generate":
                 return self.model.generate(ids, NEW_TOKENS, temperature=0.0)
             return self.train(ids, labels)
@@ -167,7 +167,7 @@ class Work:
     @torch.inference_mode()
     def scores(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the present scores of the labels, (bs, num_labels)."""
-        with products(self.variant, self.device):
+        with self.products():
             return self.model.eval()(ids)
 
 

@@ -38,6 +38,7 @@ def test_what_has_another_form_is_refused_by_file_and_line(tmp_path, content, li
     with pytest.raises(InputError) as error:
         read_examples(str(path))
     assert str(error.value).startswith(f"{path}, line {line}: ")
+    assert ("UTF-8" in str(error.value)) == (b"\xe9" in content or b"\xff" in content)
 
 
 @pytest.mark.parametrize("content", [

@@ -128,9 +128,10 @@ def test_several_hand_ins_end_in_a_table_and_an_unreadable_one_does_not_stop_the
     assert wrong["structure"] == ["rope.py: empty", "README.md: missing"]
 
     shutil.rmtree(grade.HERE / "data")
-    status, out, _ = run("A.zip")
+    status, out, _ = run("A.zip", "A.zip")
     assert status == 0 and f"{CONSTANT} constant" in out
     assert "note: predictions were not compared with data/sst-dev.txt" in str(out)
+    assert out[-1] == "A.zip right 5 of 5 right – not compared"
 
 
 SIGNS = [  # a file, what it contains, and what is said

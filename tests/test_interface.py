@@ -251,16 +251,21 @@ def test_each_job_as_a_function_checks_its_own_files_alone_whatever_the_option(
         assert given == args(name, used)
     with pytest.raises(InputError, match="model.pt: not a trained classifier"):
         run_llama.test(args(kind, used, filepath="model.pt"))
+    wide = SHAPE | {"dim": 48}
+    reference.save_checkpoint("wide.pt", reference.seeded_weights(wide, 0), wide)
+    with pytest.raises(InputError, match="trained from another checkpoint than wide.pt"):
+        run_llama.test(Namespace(**vars(given) | {"pretrained_model_path": "wide.pt"}))
     run_llama.generate_sentence(args(), "a cat", "story.txt", 3, 2.0)
     with pytest.raises(InputError, match="nowhere/x.txt"):
         run_llama.generate_sentence(args(), "a cat", "nowhere/x.txt")
     lines = capsys.readouterr().out.splitlines()
     assert [lines.count(line) for line in (
         "load model from model.pt", "save the model to saved.pt", "load model from saved.pt",
-        "Temperature is 2.0")] == [3, 1, 1, 1]  # nothing is loaded where something is refused
+        "Temperature is 2.0")] == [3, 1, 2, 1]  # nothing is loaded where something is refused
     predictions = {f"my-{split}-{name}-output.txt"
                    for split in ("dev", "test") for name in ("prompting", kind)}
-    assert contents().keys() - before.keys() == predictions | {"saved.pt", "story.txt"}
+    assert contents().keys() - before.keys() == predictions | {
+        "saved.pt", "story.txt", "wide.pt"}
     saved = torch.load("saved.pt", weights_only=True)
     assert saved["args"].items() >= {"seed": 1337, "train": "train.txt"}.items()
     model = LlamaEmbeddingClassifier(Namespace(**saved["model_config"]))

@@ -163,8 +163,8 @@ def test_where_data_are_missing_the_rest_is_checked_and_a_note_says_so(folder, c
 
 
 @pytest.mark.parametrize("how, damage, said", [
-    ({"more": (f"{NAME}/", f"{NAME}/data/sst-dev.txt", f"{NAME}/\x1b[2J\n", "x.py")}, None,
-     r"not part of a submission: '\x1b[2J\n', 'data', 'x.py'; "),
+    ({"more": (f"{NAME}/", f"{NAME}/data/sst-dev.txt", f"{NAME}/\x1b[2J\n", "__MACOSX/a")}, None,
+     r"not part of a submission: '\x1b[2J\n', '__MACOSX', 'data'; `zip -d"),
     ({"prefix": f"{NAME}\\"}, None, "names use \\ for /"),
     ({"prefix": ""}, None, "the files are in '.'; put them into one folder named SURNAME1_SURN"),
     ({"prefix": f"{NAME}/{NAME}/"}, None, f"the files are in '{NAME}/{NAME}'; put them"),

@@ -62,6 +62,7 @@ def test_files_come_from_a_web_server_and_only_once(folder, tmp_path):
                          for _ in range(2))
         server.shutdown()
     assert (first.returncode, first.stderr) == (0, "") and "3 of 10 are here" in first.stdout
+    assert f"{CHECKPOINT} is not verified: sanity_check.data is missing" in second.stdout
     for path, content in OFFICIAL.items():
         assert f"fetching {path} from" in first.stdout and (folder / path).read_bytes() == content
         assert f"fetching {path} from" not in second.stdout
