@@ -83,7 +83,6 @@ from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from zipfile import is_zipfile
 
 SHA256 = {path: digest for digest, path in map(str.split, """
@@ -129,7 +128,7 @@ socket.setdefaulttimeout(5)  # seconds
 wrong = {path: problem for path in FILES if os.path.isfile(path) and (problem := check(path))}
 unreachable = set()
 for source, path in ((source, path) for source, paths in SOURCES for path in paths):
-    host = urlsplit(source).hostname  # None for a folder
+    host = source.split("/")[2].partition(":")[0]  # "" for a folder
     if os.path.isfile(path) or host in unreachable:
         continue
     from torch.hub import download_url_to_file  # here, since it takes seconds to import
@@ -144,7 +143,7 @@ for source, path in ((source, path) for source, paths in SOURCES for path in pat
     except (OSError, HTTPException, RuntimeError, ValueError) as error:
         print(f"  {error}")
         if not isinstance(error, (HTTPError, RuntimeError)):  # those are about this file alone
-            unreachable |= {host} - {None}
+            unreachable |= {host} - {""}
 missing = [path for path in FILES if not os.path.isfile(path)]
 print(f"official files: {len(FILES) - len(wrong) - len(missing)} of {len(FILES)} are here")
 for path, problem in wrong.items():

@@ -66,6 +66,9 @@ def test_files_come_from_a_web_server_and_only_once(folder, tmp_path):
     for path, content in OFFICIAL.items():
         assert f"fetching {path} from" in first.stdout and (folder / path).read_bytes() == content
         assert f"fetching {path} from" not in second.stdout
+    (folder / SST).unlink()
+    no_url = set_up(folder, MINI_LLAMA_MIRROR="https://[bad")
+    assert (no_url.returncode, no_url.stderr) == (0, "") and "2 of 10 are here" in no_url.stdout
 
 
 def test_without_network_it_says_what_is_missing_and_goes_on_where_it_may(folder):
