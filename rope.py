@@ -64,7 +64,7 @@ def apply_rotary_emb(
     max_seq_len: int,
     theta: float = 10000.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate queries and keys by their positions, so that positions matter only by their distance.
+    """Rotate queries and keys by their positions, so that only distances between them matter.
 
     Args:
         query: (bs, q_len, n_heads, head_dim). With q_len < seqlen these are the last positions.

@@ -277,12 +277,8 @@ def load_model(
     args: Namespace, path: str, tokenizer: Tokenizer, build: Callable[[], nn.Module]
 ) -> nn.Module:
     """Build a model, say that it is from the file `path`, and move it to the device of the job."""
-    try:
+    with utils.refusing(args.pretrained_model_path):
         model = build()
-    except ValueError as error:
-        if args.pretrained_model_path not in str(error):
-            raise  # a defect; `load_pretrained` names the file that it refuses
-        raise InputError(error) from error
     print(f"load model from {path}")
     llama = getattr(model, "llama", model)
     if tokenizer.n_words > llama.vocab_size:

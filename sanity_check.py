@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from llama import Llama, load_pretrained
-from utils import InputError, Parser, load_file, run_program, sibling
+from utils import InputError, Parser, load_file, refusing, run_program, sibling
 
 OFFICIAL, REFERENCE = "stories42M.pt", "sanity_check.data"
 EMBEDDED = Path(__file__).resolve().parent / "demo" / "stories.pt"
@@ -29,12 +29,8 @@ ATOL, RTOL = 1e-5, 1e-3  # of the official values; a file may have an `atol` of 
 
 def load_model(path: str) -> Llama:
     """Load the checkpoint; its attention has no mask, whatever the checkpoint was trained with."""
-    try:
+    with refusing(path):
         model = load_pretrained(path).eval()
-    except ValueError as error:
-        if path not in str(error):
-            raise  # a defect; `load_pretrained` names the file that it refuses
-        raise InputError(error) from error
     for layer in model.layers:
         layer.attention.causal = False  # no part of the assignment
     return model

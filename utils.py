@@ -43,6 +43,17 @@ def naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
+def refusing(path: str) -> Iterator[None]:
+    """Turn a ValueError that names the file `path` into an InputError; others are defects."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) not in str(error):
+            raise
+        raise InputError(error) from error
+
+
+@contextmanager
 def atomic_write(path: str, mode: str = "wb") -> Iterator[IO]:
     """Write to a temporary file, then rename it to `path`: readers see the old file or the new one.
 
