@@ -96,9 +96,11 @@ def test_half_precision_is_computed_in_float32_and_kept(dtype):
 
 
 def test_layer_norm_of_float64():
-    x = seeded(2, 3, 7).double() * 5 + 100
-    expected = reference.layer_norm(x.numpy(), 1.0, 0.0, 1e-3)
-    agree([llama.LayerNorm(7, 1e-3)(x)], [expected], rtol=1e-9)
+    norm, (weight, bias) = llama.LayerNorm(7, 1e-3), seeded(2, 7).double()
+    norm.weight.data, norm.bias.data = weight, bias
+    x = torch.cat((seeded(2, 3, 7).double() * 5 + 100, torch.full((2, 1, 7), 7.0)), dim=1)
+    expected = reference.layer_norm(x.numpy(), weight.numpy(), bias.numpy(), 1e-3)
+    agree([norm(x)], [expected], rtol=1e-9, atol=1e-9)
 
 
 def test_products_stay_float32_where_a_run_prefers_onednn(monkeypatch):
@@ -203,6 +205,7 @@ def test_the_most_likely_token_is_taken_in_rows_where_no_other_reaches_epsilon(
     assert (fallen_back == 1).all()
     if temperature == 1:
         assert set(drawn.tolist()) == {0, 2}
+        assert abs((drawn == 0).float().mean() - 0.5) < 5 * 0.5 / math.sqrt(1000)
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -219,15 +222,19 @@ def test_an_option_without_a_meaning_leaves_the_llama_as_it_is(monkeypatch, trai
 
 @pytest.mark.parametrize("settings", [
     {"lr": 0.1, "betas": (0.5, 0.9), "eps": 1e-2}, {"weight_decay": 0.3, "lr": 0.05},
-    {"correct_bias": False, "weight_decay": 0.01}, {"max_grad_norm": 0.5}, {"lr": 0.0}], ids=str)
-def test_adamw_is_the_specification_to_the_last_digits(settings):
-    """Decay of the new value, epsilon of the "efficient" form; each group with its settings."""
+    {"correct_bias": False, "weight_decay": 0.01}, {"max_grad_norm": 0.5}, {"lr": 0.0},
+    {"betas": (0.0, 0.0), "eps": 0.1}], ids=str)
+@pytest.mark.parametrize("groups", [False, True])
+def test_adamw_is_the_specification_to_the_last_digits(settings, groups):
+    """Decay of the new value, epsilon of the "efficient" form; for all or for a group alone."""
     params, grads = [nn.Parameter(seeded(*shape).double()) for shape in SHAPES], gradients(50)
     grads[20][0] = None  # sits a step out
-    first, second = [p.detach().numpy().copy() for p in params]
-    expected = [*adamw([first], [step[:1] for step in grads], lr=0.02),
-                *adamw([second], [step[1:] for step in grads], **{"lr": 0.02} | settings)]
-    optimizer = AdamW([{"params": params[:1]}, {"params": params[1:], **settings}], lr=0.02)
+    first, second = starts = [p.detach().numpy().copy() for p in params]
+    optimizer, expected = AdamW(params, **settings), adamw(starts, grads, **settings)
+    if groups:
+        expected = [*adamw([first], [step[:1] for step in grads], lr=0.02),
+                    *adamw([second], [step[1:] for step in grads], **{"lr": 0.02} | settings)]
+        optimizer = AdamW([{"params": params[:1]}, {"params": params[1:], **settings}], lr=0.02)
     for step in grads:
         for p, grad in zip(params, step, strict=True):
             p.grad = None if grad is None else torch.tensor(grad)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,35 @@ def test_divergence_is_reported_in_one_line_and_saves_nothing(place, capsys, lr,
     status, _, (said,) = run(command("lora", lr=lr, batch_size=batch_size), capsys)
     assert status != 0 and "diverged" in said and f"--lr than {lr}" in said
     assert contents() == before
+
+
+# -------------------------------------------------------------------------- real weights, real data
+
+@pytest.mark.slow
+def test_fine_tuning_stories260k_on_five_classes_beats_the_majority_class(
+        assets, tmp_path, monkeypatch):
+    if not (assets / "stories260K.pt").is_file():
+        pytest.skip("no stories260K.pt")
+    monkeypatch.chdir(tmp_path)
+    # Small batches and short rows have less padding to read. Sixty sentences are enough to test.
+    lines = (assets / "data/sst-test.txt").read_text(encoding="utf-8").splitlines(True)
+    Path("test.txt").write_text("".join(lines[-60:]), encoding="utf-8")
+    assert run_llama.main(command("finetune", **{
+        "pretrained-model-path": assets / "stories260K.pt", "tokenizer": assets / "tok512.model",
+        "train": assets / "data/sst-train.txt", "dev": assets / "data/sst-dev.txt",
+        "lr": 1e-3, "epochs": 7, "batch_size": 8, "max_sentence_len": 48})) == 0
+    labels = runs.labels_in(str(assets / "data/sst-dev.txt"))
+    predicted = runs.labels_in("my-dev-finetuning-output.txt")
+    accuracy, majority = np.mean(np.equal(labels, predicted)), max(Counter(labels).values())
+    assert accuracy > majority / len(labels) + 0.03
+
+
+def test_fine_tuning_the_embedded_model_fits_the_sentences_that_it_trains_on(place, capsys):
+    lines = (run_llama.DEMO / "reviews2-train.txt").read_text(encoding="utf-8").splitlines(True)
+    some = [line for label in "01" for line in [line for line in lines if line[0] == label][:12]]
+    Path("few.txt").write_text("".join(some), encoding="utf-8")
+    assert run_llama.main(command("finetune", **{
+        "pretrained-model-path": run_llama.DEMO / "stories.pt",
+        "tokenizer": run_llama.DEMO / "tokenizer.model", "train": "few.txt", "dev": "few.txt",
+        "lr": 1e-3, "epochs": 4, "max_sentence_len": 40, "hidden_dropout_prob": 0})) == 0
+    assert "dev acc :: 1.000" in capsys.readouterr().out  # with eight seeds and rates by epoch 3

@@ -75,7 +75,7 @@ def test_each_case_without_a_mask_is_compared(embedded, check, case, status, lar
 
 @pytest.mark.parametrize("name", ["logits", "hidden_states"])
 @pytest.mark.parametrize("extreme", [torch.argmin, torch.argmax])  # a hundred-thousandth decides,
-@pytest.mark.parametrize("factor, status", [(0.9, 0), (1.2, 1)])  # or a thousandth of the value
+@pytest.mark.parametrize("factor, status", [(0, 0), (0.9, 0), (1.2, 1)])  # or a thousandth of it
 def test_official_files_are_compared_within_the_official_tolerance(
         official, check, name, extreme, factor, status):
     def edit(saved):

@@ -32,11 +32,13 @@ def test_decode_gives_the_text_back(tiny_tokenizer, text):
     assert tokenizer.decode([290, *ids, 10**6]) == text  # ids as from a padded vocabulary
 
 
-def test_the_official_tokenizer_gives_the_ids_of_llama_2(assets):
-    tokenizer = Tokenizer(tokenizer_model=str(assets / "tokenizer.model"))
+@pytest.mark.parametrize("name, n_words", [("tokenizer.model", 32000), ("tok512.model", 512)])
+def test_official_tokenizers(assets, name, n_words):
+    """With ids that Llama 2's vocabulary is known to give."""
+    tokenizer = Tokenizer(tokenizer_model=str(assets / name))
     assert (tokenizer.n_words, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (
-        32000, 1, 2, 3)
-    assert tokenizer.encode("Hello world", bos=True, eos=False) == [1, 15043, 3186]
+        n_words, 1, 2, 3)
+    assert n_words == 512 or tokenizer.encode("Hello world", True, False) == [1, 15043, 3186]
 
 
 def test_rows_are_padded_with_unk_where_there_is_no_piece_for_bytes(tmp_path):
